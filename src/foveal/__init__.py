@@ -1,0 +1,44 @@
+"""Foveal: image classification as SageMaker's built-in algorithm does it, on your own machine.
+
+    >>> import foveal
+    >>> result = foveal.train("photos/", epochs=10)
+    >>> model = foveal.load(result.model)
+    >>> model.predict("new.jpg")[0].label
+    'cat'
+
+Importing this package imports neither torch nor anything else that is slow; each name is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveal.errors import BadPicture, UserError
+    from foveal.evaluation import evaluate
+    from foveal.predictor import Prediction, Predictor, load
+    from foveal.training.run import Result, train
+
+__all__ = ["BadPicture", "Prediction", "Predictor", "Result", "UserError", "evaluate", "load", "train"]
+
+_HOMES = {
+    "BadPicture": "foveal.errors",
+    "Prediction": "foveal.predictor",
+    "Predictor": "foveal.predictor",
+    "Result": "foveal.training.run",
+    "UserError": "foveal.errors",
+    "evaluate": "foveal.evaluation",
+    "load": "foveal.predictor",
+    "train": "foveal.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'foveal' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,164 @@
+"""Image classification: what it teaches, what it counts, and how it is asked.
+
+Asking happens in one place, ``ask``: validation during training, ``evaluate`` and ``predict`` all go through it,
+which is why their figures agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveal.algorithms.algorithm import Algorithm, Verdict
+from foveal.data.augment import augment
+from foveal.data.loader import Batch, Decoder, batches
+from foveal.data.order import Order
+from foveal.data.views import Preprocessing, views
+from foveal.errors import UserError
+from foveal.judging import ClassificationJudgement, figures, judge_classification
+from foveal.records import BadRecord, Label
+
+NAME = "image-classification"
+ASKING_BATCH = 64  # pictures a batch when asking; the answers do not depend on it beyond rounding (1e-6)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network says of pictures.
+
+    Attributes:
+        rows: int64 [n], rows of the source.
+        labels: int64 [n], the labels they carry (-1 where they carry none).
+        probabilities: float32 [n, C].
+        bad: the pictures that could not be read; they are not in ``rows``.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    bad: tuple[BadRecord, ...]
+
+
+def classification(
+    rule: Preprocessing,
+    augmentation: str | None,
+    flip: bool,
+    class_names: tuple[str, ...],
+    top_k: int | None,
+    workers: int,
+) -> Algorithm:
+    """The functions of single-label classification for one preprocessing rule and augmentation level."""
+
+    def prepare(image: NDArray[np.uint8], label: Label, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Label]:
+        return augment(image, augmentation, rule, rng, flip=flip), label
+
+    def count(logits: Tensor, targets: Tensor) -> Tensor:
+        ranked = logits.topk(min(top_k or 1, logits.shape[1]), dim=1).indices == targets[:, None]
+        hits = [ranked[:, 0].sum(), ranked.any(dim=1).sum()]
+        return torch.stack(hits if top_k else hits[:1]).to(logits.dtype)
+
+    def train_figures(sums: Mapping[str, float], pictures: int) -> dict[str, float]:
+        return {name: value / max(1, pictures) for name, value in sums.items()}
+
+    def judge(network: nn.Module, pictures: Decoder) -> Verdict:
+        answers = collect(ask(network, pictures, rule, workers), len(class_names))
+        return verdict(answers, class_names, top_k)
+
+    return Algorithm(
+        name=NAME,
+        prepare=prepare,
+        collate=collate,
+        loss=cross_entropy,
+        counted=("accuracy", f"top_k_accuracy_{top_k}") if top_k else ("accuracy",),
+        count=count,
+        figures=train_figures,
+        judge=judge,
+    )
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Softmax cross entropy, the mean over the batch (SoftmaxOutput with its rescale of 1 / batch, reference 2.9)."""
+    return F.cross_entropy(logits.float(), targets)
+
+
+def collate(labels: list[Any]) -> Tensor:
+    """Class indices as int64 [B]; -1 for a picture without a label."""
+    return torch.tensor([label if isinstance(label, int) else -1 for label in labels], dtype=torch.int64)
+
+
+def ask(
+    network: nn.Module, pictures: Decoder, rule: Preprocessing, workers: int, batch_size: int = ASKING_BATCH
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Each picture of the source once, in its order: batches and their probabilities (float32 [B, C], on the CPU).
+
+    The network is asked in float32, without TF32 and without augmentation.
+    """
+
+    def prepare(image: NDArray[np.uint8], label: Label, row: int, number: int) -> tuple[NDArray[np.uint8], Label]:
+        return views(rule, image)[0].pixels, label
+
+    total = len(pictures.source)
+    slices = ((start, min(start + batch_size, total)) for start in range(0, total, batch_size))
+    for batch in batches(pictures, Order(total, 0, shuffle=False), slices, prepare, collate, workers):
+        yield batch, probabilities(network, batch.pixels)
+
+
+def probabilities(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Class probabilities of a batch: float32 [B, C], on the CPU.
+
+    Args:
+        network: takes uint8 [B, H, W, channels], gives logits; put into evaluation mode here.
+        pixels: uint8 [B, H, W, channels] at the network's size; B may be 0.
+    """
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.inference_mode(), exact_float32():
+        if not len(pixels):
+            return torch.zeros((0, 0))
+        return network(pixels.to(device)).float().softmax(dim=1).cpu()
+
+
+class exact_float32:  # noqa: N801 - reads as a statement, like torch.inference_mode
+    """Computes float32 products in float32 on cards that would round them to TF32; restores what was set before."""
+
+    def __enter__(self) -> None:
+        self.before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self.before
+
+
+def collect(asked: Iterator[tuple[Batch, Tensor]], num_classes: int) -> Answers:
+    """All answers of ``ask`` in one place."""
+    rows, labels, scores, bad = [], [], [], []
+    for batch, probability in asked:
+        bad += batch.bad
+        if len(batch.rows):
+            rows.append(batch.rows)
+            labels.append(batch.targets.numpy())
+            scores.append(probability.numpy())
+    return Answers(
+        rows=np.concatenate(rows) if rows else np.zeros(0, np.int64),
+        labels=np.concatenate(labels) if labels else np.zeros(0, np.int64),
+        probabilities=np.concatenate(scores) if scores else np.zeros((0, num_classes), np.float32),
+        bad=tuple(bad),
+    )
+
+
+def verdict(answers: Answers, class_names: tuple[str, ...], top_k: int | None) -> Verdict:
+    """Judge answers by their labels. Raises UserError when not one picture could be judged."""
+    if not len(answers.rows):
+        first = f"; the first: {answers.bad[0].where}: {answers.bad[0].reason}" if answers.bad else ""
+        raise UserError(f"not one picture can be judged{first}", "", "Give validation data with readable pictures.")
+    judgement: ClassificationJudgement = judge_classification(
+        answers.probabilities, answers.labels, class_names, top_k
+    )
+    return Verdict(judgement.accuracy, figures(judgement), judgement.to_dict(), answers.bad)

@@ -1,0 +1,264 @@
+"""What a recipe leaves open is decided here, from the pictures, the device and the weights that can be had.
+
+``original`` leaves only the counts open. ``modern`` leaves nearly everything open; each choice below was measured
+(docs/recipes.md has the table), and each is told to the user in a line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from foveal.artifact import Artifact
+from foveal.data.facts import Facts
+from foveal.data.views import Preprocessing, modern_resize
+from foveal.errors import UserError
+from foveal.models.depths import SMALL_DEPTHS
+from foveal.models.network import NetworkSpec
+from foveal.settings import ClassificationSettings
+from foveal.weights import NetworkHint, NoWeights, Weights, find_weights, network_for
+
+VARIABLE = "FOVEAL_WEIGHTS"
+SMALL = 32  # pixels; up to here num_layers=20 and the 3x3 stem
+MIDDLE = 96  # pixels; up to here pictures keep their own size
+SIDE_CPU, SIDE_CARD, SIDE_PRETRAINED = 128, 224, 224
+MANY = 20_000  # pictures from which a card trains ResNet-50 instead of ResNet-18
+SCRATCH_SEEN, TUNED_SEEN = 36_000, 9_000  # pictures shown in a run on small sets, all epochs together
+SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 90), (6, 25)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """``settings`` with nothing left open, and what follows from them. ``weights`` are to be loaded before training."""
+
+    settings: ClassificationSettings
+    network: NetworkSpec
+    rule: Preprocessing
+    weights: Weights | None
+    said: tuple[str, ...]
+
+
+def resolve(
+    settings: ClassificationSettings,
+    given: frozenset[str],
+    facts: Facts,
+    num_classes: int,
+    pictures: int,
+    device: torch.device,
+    earlier: Artifact | None,
+) -> Resolved:
+    """Decide what is open.
+
+    Args:
+        settings: parsed; None where the recipe leaves a setting open.
+        given: names of the settings that the user gave.
+        facts: of the training pictures.
+        num_classes, pictures: as found in the training data.
+        device: where the network is trained.
+        earlier: the artifact to go on from, whose network and pictures' size then hold.
+
+    Raises:
+        UserError: settings that contradict each other or the earlier artifact; weights that cannot be had.
+    """
+    said: list[str] = []
+    settings = replace(settings, num_classes=num_classes, num_training_samples=pictures)
+    if earlier is not None:
+        return _incremental(settings, given, num_classes, pictures, earlier)
+    weights = _weights(settings, given, facts, pictures, device, said.append)
+    if settings.recipe == "modern":
+        settings = _modern(settings, given, facts, pictures, device, weights, said.append)
+    spec = _network(settings, num_classes, weights)
+    said.insert(0, f"network: {spec.label}, pictures of {spec.image_shape[1]} x {spec.image_shape[2]} pixels"
+                f"{', grey' if spec.image_shape[0] == 1 else ''}")  # fmt: skip
+    return Resolved(settings, spec, _rule(settings), weights, tuple(said))
+
+
+def _weights(
+    settings: ClassificationSettings,
+    given: frozenset[str],
+    facts: Facts,
+    pictures: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Weights | None:
+    """Pretrained weights where they are asked for, or where ``modern`` can have them."""
+    asked = settings.use_pretrained_model or settings.weights is not None
+    modern = settings.recipe == "modern" and "use_pretrained_model" not in given
+    if not asked and not modern:
+        return None
+    named = settings.weights or os.environ.get(VARIABLE, "")
+    if not asked and not named and facts.long <= SMALL:
+        say(f"pictures of up to {SMALL} pixels: trained from scratch, ImageNet weights do not help there")
+        return None
+    wanted = _wanted(settings, None if named else _depth(pictures, device))
+    try:
+        found = find_weights(settings.weights or "", wanted, settings.weights_normalisation or "")
+    except NoWeights as error:
+        if asked:
+            raise
+        say(f"no pretrained weights ({error.what}): training from scratch, which needs many more pictures. {error.remedy}")
+        return None
+    say(f"pretrained weights: {found.origin} for {found.network.label}, normalisation by {found.normalisation.source}")
+    return found
+
+
+def _wanted(settings: ClassificationSettings, otherwise: int | None) -> NetworkHint | None:
+    """The network that weights must fit: as set, else a ResNet of depth ``otherwise``, else (None) any."""
+    if settings.backbone is not None:
+        return NetworkHint("timm", backbone=settings.backbone)
+    layers = settings.num_layers or otherwise
+    if layers is None:
+        return None
+    kind = "pre" if layers in SMALL_DEPTHS else "post"
+    return NetworkHint("resnet", layers, "pre" if settings.resnet == "pre" or kind == "pre" else "post")
+
+
+def _depth(pictures: int, device: torch.device) -> int:
+    return 50 if device.type == "cuda" and pictures >= MANY else 18
+
+
+def _modern(
+    settings: ClassificationSettings,
+    given: frozenset[str],
+    facts: Facts,
+    pictures: int,
+    device: torch.device,
+    weights: Weights | None,
+    say: Callable[[str], None],
+) -> ClassificationSettings:
+    """Fill what ``modern`` leaves open; what was given stays."""
+    tuned, small = weights is not None, facts.long <= SMALL
+    shape = settings.image_shape or _shape(facts, tuned, device)
+    small_shape = max(shape[1:]) <= SMALL
+    layers = settings.num_layers
+    if layers is None and settings.backbone is None:
+        layers = weights.network.num_layers if weights is not None and weights.network.family == "resnet" else None
+        layers = layers or (20 if small_shape else _depth(pictures, device))
+    batch = settings.mini_batch_size or _batch(pictures, tuned, small_shape)
+    optimizer = settings.optimizer or ("adamw" if tuned else "nag")
+    seen, (fewest, most) = (TUNED_SEEN, TUNED_EPOCHS) if tuned else (SCRATCH_SEEN, SCRATCH_EPOCHS)
+    epochs = settings.epochs or max(fewest, min(most, round(seen / pictures)))
+    augmentation = settings.augmentation_type or ("pad_crop" if max(shape[1:]) <= MIDDLE else "random_resized_crop")
+    resize = settings.resize
+    if resize is None:
+        resize = min(shape[1:]) if small and facts.same else modern_resize(shape[1], shape[2])
+    rate = settings.learning_rate or _rate(optimizer, batch, tuned)
+    decay = settings.weight_decay
+    if decay is None:
+        decay = {"adamw": 0.05, "adam": 0.0, "rmsprop": 0.0}.get(optimizer, 5e-4)
+    filled = replace(
+        settings,
+        image_shape=shape,
+        num_layers=layers,
+        resize=resize,
+        mini_batch_size=batch,
+        optimizer=optimizer,
+        learning_rate=rate,
+        weight_decay=decay,
+        epochs=epochs,
+        augmentation_type=augmentation,
+        lr_schedule="one_cycle" if settings.max_minutes and "lr_schedule" not in given else settings.lr_schedule,
+    )
+    say(f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epochs at most, augmentation {augmentation}")
+    return filled
+
+
+def _shape(facts: Facts, tuned: bool, device: torch.device) -> tuple[int, int, int]:
+    if tuned:
+        return (3, SIDE_PRETRAINED, SIDE_PRETRAINED)
+    channels = 1 if facts.grey else 3
+    if facts.long <= SMALL and facts.same:
+        return (channels, facts.height, facts.width)
+    if facts.short <= MIDDLE:
+        side = max(SMALL, -(-facts.short // 8) * 8)
+        return (channels, side, side)
+    side = SIDE_CPU if device.type == "cpu" else SIDE_CARD
+    return (channels, side, side)
+
+
+def _batch(pictures: int, tuned: bool, small: bool) -> int:
+    """Small sets want many updates; large ones fill the machine."""
+    if pictures < 2_000:
+        return 16
+    return 32 if tuned else 128 if small else 64
+
+
+def _rate(optimizer: str, batch: int, tuned: bool) -> float:
+    """By optimizer and batch: linear in the batch for sgd and nag, its root for the adaptive ones (Granziol et al. 2022)."""
+    if optimizer in ("sgd", "nag"):
+        return (0.01 if tuned else 0.1) * batch / 128 * (8 if tuned else 1)
+    base = 5e-4 if tuned else 1e-3
+    return float(base * (batch / 32) ** 0.5)
+
+
+def _network(settings: ClassificationSettings, num_classes: int, weights: Weights | None) -> NetworkSpec:
+    assert settings.image_shape is not None
+    shape = settings.image_shape
+    if weights is not None:
+        return network_for(weights, num_classes, shape)
+    if settings.backbone is not None:
+        mean, std = _centred(shape[0])
+        return NetworkSpec("timm", num_classes, shape, backbone=settings.backbone, mean=mean, std=std)
+    assert settings.num_layers is not None
+    kind = settings.resnet or default_kind(settings)
+    if kind == "pre":  # begins with a BatchNorm and takes raw pixels
+        return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "pre")
+    mean, std = _centred(shape[0])
+    return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "post", mean=mean, std=std)
+
+
+def default_kind(settings: ClassificationSettings) -> str:
+    """``pre`` for the small depths and for ``original``; ``post`` for the others in ``modern``."""
+    small = settings.num_layers in SMALL_DEPTHS
+    return "pre" if small or settings.recipe == "original" else "post"
+
+
+def _centred(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Pixels to about -1..1, for networks that do not begin with a BatchNorm."""
+    return (127.5,) * channels, (63.75,) * channels
+
+
+def _rule(settings: ClassificationSettings) -> Preprocessing:
+    assert settings.image_shape is not None
+    channels, height, width = settings.image_shape
+    return Preprocessing("crop", channels, height, width, settings.resize, antialias=settings.recipe == "modern")
+
+
+def _incremental(
+    settings: ClassificationSettings, given: frozenset[str], num_classes: int, pictures: int, earlier: Artifact
+) -> Resolved:
+    """Network and preprocessing of the earlier artifact; a setting that contradicts them is an error."""
+    before = earlier.settings
+    for name in ("num_layers", "image_shape", "backbone", "resnet"):
+        value, old = getattr(settings, name), before.get(name)
+        old = tuple(old) if isinstance(old, list) else old
+        if name in given and value is not None and value != old:
+            raise UserError(
+                f"{name}={value} was given, but the earlier model has {old}",
+                "model",
+                f"Leave {name} out: incremental training goes on with the earlier network.",
+                name,
+            )
+    spec = replace(NetworkSpec.from_dict(earlier.network), num_classes=num_classes)
+    rule = Preprocessing.from_dict(earlier.preprocessing)
+    shape = (rule.channels, rule.height, rule.width)
+    kept = {"image_shape": shape, "resize": rule.resize, "num_layers": before.get("num_layers")}
+    settings = replace(settings, **kept)
+    if settings.recipe == "modern":
+        batch = settings.mini_batch_size or _batch(pictures, True, max(shape[1:]) <= SMALL)
+        optimizer = settings.optimizer or "adamw"
+        small = max(shape[1:]) <= MIDDLE
+        settings = replace(
+            settings,
+            mini_batch_size=batch,
+            optimizer=optimizer,
+            learning_rate=settings.learning_rate or _rate(optimizer, batch, True),
+            weight_decay=0.05 if settings.weight_decay is None else settings.weight_decay,
+            epochs=settings.epochs or max(TUNED_EPOCHS[0], min(TUNED_EPOCHS[1], round(TUNED_SEEN / pictures))),
+            augmentation_type=settings.augmentation_type or ("pad_crop" if small else "random_resized_crop"),
+        )
+    said = (f"going on from the earlier model: {spec.label}, pictures of {shape[1]} x {shape[2]} pixels",)
+    return Resolved(settings, spec, rule, None, said)

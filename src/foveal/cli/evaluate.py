@@ -1,0 +1,94 @@
+"""``foveal evaluate``: how good a model is on labelled pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from foveal.cli.shared import data_options, say_lines, say_warning
+
+
+@click.command("evaluate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@data_options
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation", "train", "all"]),
+    help="Part of the data to judge on. Left out: test if there is one, else validation, else all of it.",
+)
+@click.option("--epoch", type=click.IntRange(1), help="Judge a stored epoch (checkpoint_frequency), not the best.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--top-k", type=click.IntRange(2), help="Also the share with the label among the k best.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything judged as one JSON object.")
+def command(
+    model: Path,
+    data: Path,
+    form: str | None,
+    validation: Path | None,
+    test: Path | None,
+    file_column: str | None,
+    label_column: str | None,
+    split: str | None,
+    epoch: int | None,
+    device: str,
+    top_k: int | None,
+    as_json: bool,
+) -> None:
+    """Judge MODEL on DATA: accuracy, per-class precision and recall, confusion matrix, calibration.
+
+    \b
+    foveal evaluate foveal-runs/photos photos/          its test split, else its validation split, else all
+    foveal evaluate foveal-runs/photos photos/ --split validation
+    foveal evaluate model.tar.gz test.rec --json > figures.json
+
+    Asked of the data it was trained on, `--split validation` judges on the very pictures that training set aside,
+    and gives training's last figures again.
+    """
+    from foveal.data.recognise import open_data
+    from foveal.evaluation import evaluate
+    from foveal.predictor import load
+
+    predictor = load(model, device=device, epoch=epoch)
+    dataset = open_data(
+        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+    )
+    say_lines(dataset.said)
+    judged = evaluate(predictor, dataset, split=split, top_k=top_k)
+    say_lines(judged.said)
+    for record in judged.verdict.bad:
+        say_warning(f"not judged: {record.where}: {record.reason}")
+    if as_json:
+        click.echo(json.dumps({**judged.verdict.details, "split": judged.split}, allow_nan=False))
+    else:
+        show(judged.verdict.details)
+
+
+def show(details: Mapping[str, Any]) -> None:
+    """Figures, the per-class table, and the confusions that happen most, for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"accuracy {details['accuracy']:.6f} on {details['count']:,} pictures, "
+        f"log loss {details['log_loss']:.6f}, calibration error {details['calibration_error']:.6f}",
+        highlight=False,
+    )
+    for name in details:
+        if name.startswith("top_k_accuracy_"):
+            console.print(f"{name} {details[name]:.6f}", highlight=False)
+    table = Table("class", *(click.style(n) for n in ("precision", "recall", "F1", "pictures")), box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in details["per_class"]:
+        figures = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(row["class"], *figures, f"{row['support']:,}")
+    console.print(table)
+    for pair in details["mixed_up"][:5]:
+        line = f"{pair['count']:,} of class {pair['label']} were taken for {pair['predicted']}"
+        console.print(line, highlight=False, markup=False)

@@ -1,0 +1,149 @@
+"""``foveal inspect``: what a file or folder is, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from foveal.cli.shared import data_options
+from foveal.errors import UserError
+
+
+@click.command("inspect")
+@click.argument("path", type=click.Path(path_type=Path))
+@data_options
+@click.option("--json", "as_json", is_flag=True, help="For a .rec file: every record as a JSON line; else one object.")
+def command(
+    path: Path,
+    form: str | None,
+    validation: Path | None,
+    test: Path | None,
+    file_column: str | None,
+    label_column: str | None,
+    as_json: bool,
+) -> None:
+    """Tell what PATH is (data, a model, a checkpoint, a training run) and what is in it.
+
+    \b
+    foveal inspect photos/                 classes, counts, sizes
+    foveal inspect train.rec               the same, and damaged records by byte offset
+    foveal inspect train.rec --json        every record as a JSON line
+    foveal inspect foveal-runs/photos      what was trained, how good it is
+    """
+    from foveal.artifact import is_artifact
+
+    if not path.exists():
+        raise UserError("there is no such file or folder", str(path), "Check the path.")
+    if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():
+        _run_or_checkpoint(path, as_json)
+    elif is_artifact(path):
+        _artifact(path, as_json)
+    elif path.suffix == ".rec" and as_json:
+        sys.exit(_records(path))
+    else:
+        _data(path, form, validation, test, file_column, label_column, as_json)
+
+
+def _artifact(path: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from foveal.artifact import open_artifact
+
+    artifact, tensors = open_artifact(path)
+    weights = sum(tensor.numel() for tensor in tensors.values())
+    if as_json:
+        click.echo(json.dumps(asdict(artifact) | {"parameters": weights}, allow_nan=False))
+        return
+    network, rule = artifact.network, artifact.preprocessing
+    name = network["backbone"] or f"{network['family']} {network['num_layers']} layers {network.get('resnet') or ''}".strip()
+    click.echo(f"{path} is a model: {artifact.algorithm}, {name}, {weights:,} numbers")
+    click.echo(f"classes ({len(artifact.class_names)}): {', '.join(artifact.class_names[:20])}"
+               + (", ..." if len(artifact.class_names) > 20 else ""))  # fmt: skip
+    resize = f", shorter side to {rule['resize']}" if rule.get("resize") else ""
+    click.echo(f"pictures: {rule['kind']} to {rule['height']} x {rule['width']}, {rule['channels']} channels{resize}")
+    if artifact.metrics:
+        accuracy, count = artifact.metrics["accuracy"], artifact.metrics["count"]
+        click.echo(f"epoch {artifact.epoch}: validation accuracy {accuracy:.6f} on {count:,} pictures")
+    click.echo(f"trained with recipe {artifact.settings.get('recipe')}; every setting: foveal inspect {path} --json")
+
+
+def _run_or_checkpoint(path: Path, as_json: bool) -> None:
+    from foveal.training.checkpoint import read_checkpoint
+
+    single = (path / "manifest.json").is_file()
+    found, torn = read_checkpoint(path.parent if single else path / "checkpoints")
+    fields = {"kind": "checkpoint" if single else "run", "step": found.step if found else 0, "torn": torn}
+    if found is not None:
+        fields |= {"best": found.state["best"], "best_epoch": found.state["best_epoch"], "plan": found.state["plan"]}
+    if as_json:
+        click.echo(json.dumps(fields))
+        return
+    for line in torn:
+        click.echo(line)
+    click.echo(f"{path} is a {'checkpoint of a ' if single else ''}training run")
+    if found is None:
+        click.echo("no checkpoint yet")
+    else:
+        plan = found.state["plan"]
+        total = plan["epochs"] * plan["steps_per_epoch"]
+        click.echo(f"step {found.step:,} of {total:,}; best so far {found.state['best']} in epoch {found.state['best_epoch']}")
+    if not single and (path / "model" / "foveal.json").is_file():
+        _artifact(path / "model", as_json=False)
+
+
+def _records(path: Path) -> int:
+    """Every record as a JSON line; exit status 1 when something in the file is damaged."""
+    from foveal.formats.recordio import describe
+
+    damaged = False
+    for line in describe(path):
+        damaged = damaged or "error" in line
+        click.echo(json.dumps(line, allow_nan=False))
+    return 1 if damaged else 0
+
+
+def _data(
+    path: Path,
+    form: str | None,
+    validation: Path | None,
+    test: Path | None,
+    file_column: str | None,
+    label_column: str | None,
+    as_json: bool,
+) -> None:
+    import numpy as np
+
+    from foveal.data.check import class_indices
+    from foveal.data.facts import look_at_pictures
+    from foveal.data.recognise import open_data
+
+    dataset = open_data(
+        path, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+    )
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts: dict[str, list[int]] = {}
+    for name, source in splits.items():
+        if source is not None:
+            indices, _ = class_indices(source, None, dataset.class_names if dataset.named else None, gaps_allowed=True)
+            counts[name] = np.bincount(indices, minlength=len(dataset.class_names)).tolist()
+    facts = look_at_pictures(dataset.train)
+    bad = [record for source in splits.values() if source is not None for record in source.bad]
+    if as_json:
+        fields = {"kind": "data", "form": dataset.train.form, "classes": dataset.class_names, "counts": counts}
+        fields |= {"median_size": [facts.width, facts.height], "grey": facts.grey}
+        click.echo(json.dumps(fields | {"bad": [[record.where, record.reason] for record in bad]}))
+        return
+    click.echo(f"{path} is data")
+    for line in dataset.said:
+        click.echo(line)
+    size = f"all {facts.width} x {facts.height}" if facts.same else f"about {facts.width} x {facts.height}"
+    click.echo(f"pictures: {size}{', grey' if facts.grey else ''} ({facts.looked} looked at)")
+    width = max(len(name) for name in dataset.class_names)
+    click.echo(f"{'class':<{width}}" + "".join(f"{name:>12}" for name in counts))
+    for number, name in enumerate(dataset.class_names):
+        click.echo(f"{name:<{width}}" + "".join(f"{each[number]:>12,}" for each in counts.values()))
+    for record in bad:
+        click.echo(f"left out: {record.where}: {record.reason}")

@@ -1,0 +1,110 @@
+"""``foveal train``: from labelled pictures to a judged classifier."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from foveal.cli.shared import data_options
+from foveal.settings import describe_settings
+
+STOPPED = {"SIGINT": 130, "SIGTERM": 143}  # exit status of a run that was stopped, as shells give it
+
+
+def _settings_options(command: Any) -> Any:
+    """An option for every hyperparameter, from the one table; values stay strings and are checked there."""
+    for row in reversed(describe_settings("modern")):
+        if row.name in ("recipe", "multi_label", "use_weighted_loss"):
+            continue
+        default = f" [{row.default}]" if row.default else ""
+        spellings = dict.fromkeys((f"--{row.name.replace('_', '-')}", f"--{row.name}"))
+        command = click.option(
+            *spellings, row.name, metavar=row.type.split()[0].upper(), help=f"{row.meaning}{default}"
+        )(command)
+    return command
+
+
+@click.command("train")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder of the run. [foveal-runs/<name of DATA>]")
+@click.option(
+    "--recipe", default="modern", show_default=True, help="modern, or original for every default of SageMaker's algorithm."
+)
+@click.option("--model", type=click.Path(path_type=Path), help="Go on from this earlier model, also with more classes.")
+@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A hyperparameter by its SageMaker name.")
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Also write TensorBoard files into this folder.")
+@click.option("--sagemaker-log", is_flag=True, help="Print the log lines of SageMaker's algorithm to standard output.")
+@data_options
+@_settings_options
+def command(
+    data: Path,
+    output: Path | None,
+    recipe: str,
+    model: Path | None,
+    pairs: tuple[str, ...],
+    tensorboard: Path | None,
+    sagemaker_log: bool,
+    form: str | None,
+    validation: Path | None,
+    test: Path | None,
+    file_column: str | None,
+    label_column: str | None,
+    **settings: str | None,
+) -> None:
+    """Train a classifier on DATA, judge it, and write the model.
+
+    DATA is a folder with a subfolder of pictures per class (or train/val/test of such), RecordIO, a .lst or a CSV
+    file. Test data is never trained or chosen on.
+
+    \b
+    foveal train photos/                                   everything decided from pictures and machine, and told
+    foveal train photos/ --max-minutes 20                  as good as it gets in that time
+    foveal train train.rec --validation val.rec --num-layers 50 --use-pretrained-model 1
+    foveal train photos/ --weights resnet18.safetensors    from ImageNet weights in a file
+    foveal train more-photos/ --model foveal-runs/photos   go on from an earlier model
+    foveal train data/ --recipe original --set num_layers=18 --set epochs=10
+
+    A run that was stopped or killed goes on when the same command is given again.
+    """
+    from foveal.container.log_lines import classification_log
+    from foveal.cli.display import Display
+    from foveal.training.run import train
+
+    given: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
+    given |= _pairs(pairs)
+    with Display() as display:
+        listeners: list[Any] = [display]
+        if sagemaker_log:
+            listeners.append(classification_log())
+        result = train(
+            data,
+            output,
+            recipe=recipe,
+            validation=validation,
+            model=model,
+            form=form,
+            file_column=file_column,
+            label_column=label_column,
+            tensorboard_folder=tensorboard,
+            listeners=listeners,
+            **given,
+        )
+    out = Path(result.model).parent
+    if result.stopped in STOPPED:
+        click.echo(f"To go on: {' '.join(['foveal', *sys.argv[1:]])}", err=True)
+        sys.exit(STOPPED[result.stopped])
+    click.echo(f"Ask it:   foveal predict {out} PICTURE", err=True)
+    click.echo(f"Judge it: foveal evaluate {out} {test or data}", err=True)
+
+
+def _pairs(pairs: tuple[str, ...]) -> dict[str, object]:
+    given: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not of the form NAME=VALUE, such as num_layers=18", param_hint="--set")
+        given[name.strip()] = value
+    return given

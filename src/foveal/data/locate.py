@@ -1,0 +1,196 @@
+"""Where in a path the splits lie, and in which form.
+
+Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, a folder per class.
+Splits: subfolders or files called ``train``, ``val`` (``valid``, ``validation``) and ``test``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foveal.errors import UserError
+from foveal.formats.folder import has_pictures
+from foveal.formats.pictures import is_hidden, is_picture_name
+from foveal.formats.recordio import MAGIC_BYTES
+from foveal.formats.table import SPLITS, is_picture_table
+
+FORMS = ("recordio", "lst", "folder", "csv")
+TEACH = (
+    "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, or a CSV"
+    " table with a file and a label column; any of these may lie in train, val and test."
+)
+_SUFFIX_FORMS = {".rec": "recordio", ".lst": "lst", ".csv": "csv", ".tsv": "csv"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a path is to be read, where the user says so. ``root``: the folder of a list's or table's pictures."""
+
+    form: str | None = None
+    file_column: str | None = None
+    label_column: str | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """One split's place: a folder, a list or table, or ``.rec`` files."""
+
+    form: str
+    paths: tuple[Path, ...]
+
+
+def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
+    """Find form and place of each split: keys ``train`` and maybe ``validation`` and ``test``, or only ``all``."""
+    if not path.exists():
+        raise UserError("there is no such file or folder", str(path), "Check the path.")
+    if path.is_file():
+        return {"all": Found(options.form or _form_of_file(path, said), (path,))}
+    _refuse_artifact(path)
+    files, folders = _entries(path)
+    loose = _locate_files(path, files, options, said)
+    split_folders: dict[str, Path] = {}
+    for folder in folders:
+        split = SPLITS.get(folder.name.lower())
+        if split in split_folders:
+            raise UserError(
+                f"{split_folders[split].name} and {folder.name} are both {split} data", str(path), "Keep one of them."
+            )
+        if split is not None:
+            split_folders[split] = folder
+    meant = any(_SUFFIX_FORMS.get(file.suffix.lower()) == options.form for file in files)
+    if not split_folders or meant:
+        return loose or {"all": _locate_whole(path, files, folders, options)}
+    if "train" not in split_folders:
+        there = next(iter(split_folders.values()))
+        raise UserError(
+            f"it has {', '.join(f.name for f in split_folders.values())}, but no folder train",
+            str(path), f"Add train, or name {there} itself.",
+        )  # fmt: skip
+    others = [folder.name for folder in folders if folder not in split_folders.values()]
+    said.append(f"folders of splits in {path}: {', '.join(folder.name for folder in split_folders.values())}")
+    if others or loose:
+        beside = others + [each.paths[0].name for each in loose.values()]
+        said.append(f"not read, beside the folders of splits: {', '.join(beside)}")
+    return {
+        split: _locate_in_split(folder, options) for split, folder in sorted(split_folders.items(), key=_split_order)
+    }
+
+
+def _split_order(item: tuple[str, object]) -> int:
+    return ("train", "validation", "test").index(item[0])
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Visible files and folders, each sorted by name."""
+    there = sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
+    return [entry for entry in there if entry.is_file()], [entry for entry in there if entry.is_dir()]
+
+
+def _locate_in_split(folder: Path, options: Options) -> Found:
+    files, folders = _entries(folder)
+    inner = [each.name for each in folders if each.name.lower() in SPLITS]
+    if inner:
+        raise UserError(f"folders of splits ({', '.join(inner)}) inside one of a split", str(folder), TEACH)
+    return _locate_whole(folder, files, folders, options)
+
+
+def _locate_files(path: Path, files: Sequence[Path], options: Options, said: list[str]) -> dict[str, Found]:
+    """Splits in the names of ``.rec``, ``.lst`` or table files; {} when there is no train among them."""
+    for form in ("recordio", "lst", "csv"):
+        if options.form not in (None, form):
+            continue
+        splits: dict[str, list[Path]] = {}
+        rest: list[str] = []
+        for file in files:
+            if _SUFFIX_FORMS.get(file.suffix.lower()) == form:
+                split = split_in_name(file)
+                if split is None:
+                    rest.append(file.name)
+                else:
+                    splits.setdefault(split, []).append(file)
+        if "train" not in splits:
+            continue
+        if rest:
+            said.append(f"not read, for want of a split's name: {', '.join(rest)}")
+        return {split: _one_form(path, form, found) for split, found in sorted(splits.items(), key=_split_order)}
+    return {}
+
+
+def split_in_name(file: Path) -> str | None:
+    """``train``, ``validation`` or ``test`` when a file's name has such a word: flowers_train-001.rec.
+
+    Raises UserError when it has words of two splits.
+    """
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    splits = {SPLITS[word] for word in words if word in SPLITS}
+    if len(splits) > 1:
+        raise UserError(
+            f"its name speaks of {' and '.join(sorted(splits))}", str(file), "Rename it, or name it itself."
+        )
+    return splits.pop() if splits else None
+
+
+def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], options: Options) -> Found:
+    """The one form of data in a folder without splits."""
+    for form in ("recordio", "lst"):
+        there = [file for file in files if _SUFFIX_FORMS.get(file.suffix.lower()) == form]
+        if there and options.form in (None, form):
+            return _one_form(path, form, there)
+    tables = [file for file in files if _SUFFIX_FORMS.get(file.suffix.lower()) == "csv"]
+    classes = [folder for folder in folders if has_pictures(folder)]
+    fitting = [table for table in tables if is_picture_table(table, options.file_column, options.label_column)]
+    if options.form == "csv" or (options.form is None and (fitting or (tables and not classes))):
+        if tables:
+            return _one_form(path, "csv", fitting or tables)
+    elif classes and options.form in (None, "folder"):
+        return Found("folder", (path,))
+    pictures = sum(is_picture_name(file.name) for file in files)
+    kinds = sorted({file.suffix or file.name for file in files})
+    holds = [f"{pictures:,} pictures without a label"] if pictures else []
+    holds += [f"{len(files):,} files ({', '.join(kinds[:5])})"] if files and not pictures else []
+    holds += [f"{len(folders):,} folders ({', '.join(f.name for f in folders[:5])})"] if folders else []
+    raise UserError(
+        f"no labelled pictures found; it holds {' and '.join(holds) or 'nothing'}"
+        + (f" (looked for form {options.form})" if options.form else ""),
+        str(path),
+        TEACH,
+    )
+
+
+def _one_form(path: Path, form: str, files: Sequence[Path]) -> Found:
+    if form != "recordio" and len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UserError(
+            f"{len(files)} files of form {form} for one split: {names}", str(path), "Name one of them itself."
+        )
+    return Found(form, tuple(sorted(files, key=lambda file: file.name)))
+
+
+def _form_of_file(path: Path, said: list[str]) -> str:
+    form = _SUFFIX_FORMS.get(path.suffix.lower())
+    if form is not None:
+        return form
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == MAGIC_BYTES:
+        said.append(f"{path.name} begins like a RecordIO file, and is read as one")
+        return "recordio"
+    if is_picture_name(path.name):
+        raise UserError("this is one picture, not labelled data", str(path), f"`foveal predict` asks about it. {TEACH}")
+    if path.suffix.lower() in (".gz", ".tgz", ".zip", ".tar"):
+        raise UserError(
+            "this is an archive", str(path), "Data: unpack it first. A model: `foveal predict` or `inspect`."
+        )
+    raise UserError(f"no form of data is known by the suffix {path.suffix!r}", str(path), TEACH)
+
+
+def _refuse_artifact(path: Path) -> None:
+    for folder in (path, path / "model"):
+        if (folder / "foveal.json").is_file():
+            raise UserError(
+                "this is a trained model, not data", str(folder), f"`foveal inspect` tells what it is. {TEACH}"
+            )

@@ -1,0 +1,207 @@
+"""Labelled pictures of any form into RecordIO files, as MXNet's im2rec makes them.
+
+OUT/train.rec  train.idx  val.rec  val.idx  test.rec  test.idx  classes.txt
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from foveal.data.recognise import CLASSES_FILE
+from foveal.errors import BadPicture, UserError
+from foveal.files import write_text
+from foveal.formats.imagerecord import pack as pack_record
+from foveal.formats.recordio import write_records
+from foveal.progress import track
+from foveal.records import BadRecord, Dataset, Labels, Source
+
+_FILES = {"train": "train.rec", "validation": "val.rec", "test": "test.rec"}
+_MXNET_READS = {"JPEG", "MPO", "PNG", "BMP", "TIFF", "PPM"}  # the others are read by Foveal, not by MXNet's OpenCV
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was written.
+
+    Attributes:
+        files: the files, ``.rec`` before ``.idx``.
+        counts: pictures of each split.
+        bad: pictures left out, and why.
+        said: lines for a person.
+    """
+
+    files: tuple[Path, ...]
+    counts: dict[str, int]
+    bad: tuple[BadRecord, ...]
+    said: tuple[str, ...]
+
+
+def pack(
+    data: Dataset | Source,
+    out: Path,
+    *,
+    resize: int | None = None,
+    quality: int = 95,
+    pass_through: bool = True,
+    shuffle_seed: int | None = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> PackReport:
+    """Write ``.rec`` files from labelled pictures.
+
+    Args:
+        data: what ``open_data`` found, or one source, which becomes ``train.rec``.
+        out: a folder; made when it isn't there.
+        resize: the shorter side in pixels, aspect kept; left out, pictures keep their size.
+        quality: of JPEGs that are encoded anew, 1..100.
+        pass_through: keep the encoded bytes of pictures that aren't resized. Otherwise, and with ``resize``, pictures
+            are turned upright and encoded anew: PNG stays PNG, all else becomes JPEG.
+        shuffle_seed: of the order; None keeps the order of the data. (MXNet shuffles only within 64 MB when reading.)
+        overwrite: replace files that are there.
+        quiet: show no progress.
+
+    Each file is written aside and renamed. Pictures that can't be read are left out and named in ``bad``; with
+    ``pass_through`` only their headers are read. A record's id is the picture's number in the source.
+
+    Raises:
+        UserError: when a file is there already, no picture can be read, or ``out`` can't be written.
+    """
+    splits: dict[str, Source] = {"train": data.train} if isinstance(data, Dataset) else {"train": data}
+    if isinstance(data, Dataset):
+        splits |= {name: split for name, split in (("validation", data.validation), ("test", data.test)) if split}
+    names = data.class_names if isinstance(data, Dataset) and data.named else splits["train"].class_names
+    targets = [out / _FILES[name] for name in splits]
+    files = [file for target in targets for file in (target, target.with_suffix(".idx"))]
+    files += [out / CLASSES_FILE] if names is not None else []
+    _make_room(out, files, overwrite)
+    bad: list[BadRecord] = []
+    counts: dict[str, int] = {}
+    foreign: dict[str, int] = {}
+    for (name, source), target in zip(splits.items(), targets, strict=True):
+        job = _Job(resize, quality, pass_through and resize is None, bad, foreign)
+        rows = track(_order(len(source), shuffle_seed), len(source), f"packing {target.name}", quiet=quiet)
+        counts[name] = write_records(target, _records(source, rows, job))
+        if not counts[name]:
+            target.unlink()
+            target.with_suffix(".idx").unlink()
+            first = bad[-1]
+            raise UserError(
+                f"none of its {len(source):,} pictures can be read; the last: {first.where}: {first.reason}",
+                source.origin,
+                "Look at the files: they must be pictures that Pillow opens.",
+            )
+    if names is not None:
+        write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in names))
+    said = [
+        f"{target}: {counts[name]:,} pictures, {target.stat().st_size / 1e6:,.1f} MB"
+        for name, target in zip(splits, targets, strict=True)
+    ]
+    said.append("in the order of the data" if shuffle_seed is None else f"order shuffled with seed {shuffle_seed}")
+    said += [f"left out: {len(bad):,} pictures; the first: {bad[0].where}: {bad[0].reason}"] if bad else []
+    if foreign:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(foreign.items()))
+        said.append(f"kept as they are, though MXNet itself can't read them: {kinds}")
+    return PackReport(tuple(files), counts, tuple(bad), tuple(said))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """How to encode, and where to note what is left out (``bad``) and kinds MXNet can't read (``foreign``)."""
+
+    resize: int | None
+    quality: int
+    keep_bytes: bool
+    bad: list[BadRecord]
+    foreign: dict[str, int]
+
+
+def _make_room(out: Path, files: list[Path], overwrite: bool) -> None:
+    there = [file.name for file in files if file.exists()]
+    if there and not overwrite:
+        raise UserError(
+            f"{', '.join(there)} {'are' if len(there) > 1 else 'is'} there already",
+            str(out),
+            "Choose another folder, or overwrite them (--overwrite).",
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"can't be made: {error.strerror}", str(out), "Choose a folder that you may write to."
+        ) from error
+
+
+def _order(length: int, seed: int | None) -> list[int]:
+    if seed is None:
+        return list(range(length))
+    order: list[int] = np.random.Generator(np.random.Philox(seed)).permutation(length).tolist()
+    return order
+
+
+def _records(source: Source, rows: Iterator[int], job: _Job) -> Iterator[tuple[int, bytes]]:
+    """(row, payload) of each picture that can be read, in the order of ``rows``."""
+    labels = source.labels()
+    for row in rows:
+        try:
+            picture = source.read(row).picture
+            encoded = _checked(picture, job) if job.keep_bytes else _encoded(picture, job)
+        except BadPicture as error:
+            job.bad.append(BadRecord(error.where or source.where(row), error.what))
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+            what = "is no picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error)
+            job.bad.append(BadRecord(source.where(row), what))
+        else:
+            yield row, pack_record(encoded, _stored(labels, row), row)
+
+
+def _stored(labels: Labels, row: int) -> float | np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """One label goes into the record's header, several behind it."""
+    values = labels.values[labels.offsets[row] : labels.offsets[row + 1]]
+    return float(values[0]) if len(values) == 1 else values
+
+
+def _checked(picture: bytes, job: _Job) -> bytes:
+    """The same bytes, once their header has been read."""
+    with Image.open(io.BytesIO(picture)) as image:
+        kind = image.format or "?"
+    if kind not in _MXNET_READS:
+        job.foreign[kind] = job.foreign.get(kind, 0) + 1
+    return picture
+
+
+def _encoded(picture: bytes, job: _Job) -> bytes:
+    """Decoded, turned upright, resized and encoded anew."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        kind = "PNG" if opened.format == "PNG" else "JPEG"
+        if opened.format == "JPEG" and job.resize is not None and opened.mode in ("L", "RGB"):
+            opened.draft(opened.mode, (2 * job.resize, 2 * job.resize))  # decode at 1/2, 1/4, 1/8 while that is ample
+        image = ImageOps.exif_transpose(opened)
+        grey = image.mode in ("1", "L", "LA", "I;16", "I;16B", "I", "F")
+        if image.mode.startswith("I") or image.mode == "F":
+            image = _to_8_bits(image)
+        image = image.convert("L" if grey else "RGB")
+    if job.resize is not None:
+        image = image.resize(_shorter_side(image.size, job.resize), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    kept = io.BytesIO()
+    image.save(kept, kind, **({"quality": job.quality, "subsampling": 0} if kind == "JPEG" else {}))
+    return kept.getvalue()
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey cut to its upper 8 bits, as OpenCV does; what is beyond 16 bits is clipped."""
+    values = np.clip(np.asarray(image).astype(np.float64), 0, 65535)
+    return Image.fromarray((values / 256 if values.max(initial=0) > 255 else values).astype(np.uint8))
+
+
+def _shorter_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height with the shorter of the two ``side``, the other rounded down as im2rec does, at least 1."""
+    width, height = size
+    if width < height:
+        return side, max(1, height * side // width)
+    return max(1, width * side // height), side

@@ -1,0 +1,197 @@
+"""Opening whatever labelled pictures lie at a path. Every decision is said in a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from foveal.data.locate import FORMS, TEACH, Found, Options, locate
+from foveal.errors import UserError
+from foveal.formats.folder import read_folder
+from foveal.formats.lst import read_lst
+from foveal.formats.pictures import read_class_names, sort_class_names
+from foveal.formats.recsource import RecordSource
+from foveal.formats.table import Table, read_table, table_source
+from foveal.records import Dataset, Labels, Source
+
+CLASSES_FILE = "classes.txt"
+_LARGEST_CLASS = 100_000  # beyond it a label is no class number, and no names are made up
+
+
+@dataclass
+class _Opening:
+    """What opening a path has come to so far."""
+
+    origin: str
+    options: Options
+    said: list[str] = field(default_factory=list)
+
+
+def open_data(
+    path: str | Path,
+    *,
+    form: str | None = None,
+    validation: str | Path | None = None,
+    test: str | Path | None = None,
+    file_column: str | None = None,
+    label_column: str | None = None,
+    root: str | Path | None = None,
+    channel: str = "train",
+) -> Dataset:
+    """Open labelled pictures.
+
+    Args:
+        path: a ``.rec``, ``.lst``, ``.csv`` or ``.tsv`` file, or a folder.
+        form: ``recordio``, ``lst``, ``folder`` or ``csv``, instead of recognising it.
+        validation, test: where these splits lie; they go before what ``path`` holds of them.
+        file_column, label_column: columns of a table, where they haven't the usual names.
+        root: folder of the pictures that a list or table names.
+        channel: the original's name of the data, for its messages.
+
+    Classes are named by a ``classes.txt`` beside the data (one name a line, in label order), else by folders or table,
+    sorted: as numbers where all are whole numbers, else by text. Where nothing names them (``named`` is False), they
+    are called by their numbers.
+
+    Raises:
+        UserError: when nothing recognisable is there, and when a split has a class that the training data lacks.
+    """
+    path = Path(path)
+    opening = _Opening(str(path), Options(form, file_column, label_column, Path(root) if root else None))
+    if form is not None and form not in FORMS:
+        raise UserError(f"{form!r} is no form of data", "form", f"Known forms: {', '.join(FORMS)}.", setting="form")
+    parts = locate(path, opening.options, opening.said)
+    if "all" in parts:
+        parts = {"train": parts["all"]}
+    names = _classes_beside(path, parts["train"])
+    if names is not None:
+        opening.said.append(f"{CLASSES_FILE} names {len(names):,} classes")
+    sources = _read_train(opening, parts["train"], names, channel)
+    train = sources["train"]
+    for split, given in (("validation", validation), ("test", test)):
+        if given is not None:
+            sources[split] = _read_given(opening, Path(given), split, train.class_names)
+        elif split in parts:
+            sources[split] = _read(opening, parts[split], train.class_names, split)
+    for split, source in sources.items():
+        opening.said.append(_tell(split, source))
+        if source.bad:
+            first = source.bad[0]
+            opening.said.append(f"{split}: {len(source.bad):,} left out; the first: {first.where}: {first.reason}")
+    class_names = train.class_names if train.class_names is not None else _numbers(train.labels())
+    return Dataset(
+        train=train,
+        validation=sources.get("validation"),
+        test=sources.get("test"),
+        class_names=class_names,
+        named=train.class_names is not None,
+        said=tuple(opening.said),
+    )
+
+
+def look(path: str | Path) -> str:
+    """What data a path holds, for a person: a line for each decision and split. Raises UserError when it holds none."""
+    return "\n".join(open_data(path).said)
+
+
+def _classes_beside(path: Path, train: Found) -> tuple[str, ...] | None:
+    """The names of a ``classes.txt`` where the training data lies, or in the folder that was named."""
+    places = [train.paths[0] if train.form == "folder" else train.paths[0].parent, path]
+    for place in places:
+        if (place / CLASSES_FILE).is_file():
+            return read_class_names(place / CLASSES_FILE)
+    return None
+
+
+def _read_train(opening: _Opening, found: Found, names: tuple[str, ...] | None, channel: str) -> dict[str, Source]:
+    """The training data; where it is a table with a column of splits, the other splits too."""
+    if found.form != "csv":
+        return {"train": _read(opening, found, names, channel)}
+    table = _table(opening, found)
+    rows = table.rows("train")
+    if not len(rows):
+        raise UserError(f"no row of it is marked train in the column {table.columns.split}", str(table.path), TEACH)
+    names = names or sort_class_names(table.labels[row] for row in rows)
+    sources: dict[str, Source] = {}
+    for split in ("train", "validation", "test"):
+        rows = table.rows(split) if split == "train" or table.splits else np.zeros(0, np.int64)
+        if len(rows):
+            bad = table.bad if split == "train" else ()
+            sources[split] = table_source(table, rows, names, opening.origin, bad)
+    return sources
+
+
+def _read_given(opening: _Opening, path: Path, split: str, names: tuple[str, ...] | None) -> Source:
+    """Data that the user named as ``validation`` or ``test``."""
+    options = Options(None, opening.options.file_column, opening.options.label_column, None)
+    inner = _Opening(str(path), options, opening.said)
+    parts = locate(path, options, opening.said)
+    found = parts.get(split) or parts.get("all")
+    if found is None:
+        raise UserError(
+            f"it has {', '.join(parts)}, but no {split} data",
+            str(path),
+            f"Name the folder or file that is {split} data.",
+        )
+    return _read(inner, found, names, split)
+
+
+def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split: str) -> Source:
+    """One split, with the classes ``names`` (None: whatever it holds itself)."""
+    known = "" if split == "train" else f"the {split} data: "
+    try:
+        if found.form == "recordio":
+            return RecordSource(found.paths, opening.origin, names, split)
+        if found.form == "lst":
+            origin, root = opening.origin, opening.options.root
+            return read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=split)
+        if names is None and split != "train":
+            raise UserError(
+                "it has names of classes, the training data only numbers",
+                str(found.paths[0]),
+                f"Put the names of the training classes into {CLASSES_FILE} beside them, one a line, in label order.",
+            )
+        if found.form == "folder":
+            source, left_out = read_folder(found.paths[0], origin=opening.origin, class_names=names)
+            opening.said.extend(left_out)
+            return source
+        table = _table(opening, found)
+        rows = table.rows(split)
+        rows = rows if len(rows) else table.rows(None)
+        names = names or sort_class_names(table.labels)
+        return table_source(table, rows, names, opening.origin, table.bad)
+    except UserError as error:
+        if not known or error.what.startswith(("Invalid lst", "Unable")):
+            raise
+        raise UserError(known + error.what, error.where, error.remedy, error.setting) from error
+
+
+def _table(opening: _Opening, found: Found) -> Table:
+    options = opening.options
+    table = read_table(
+        found.paths[0], root=options.root, file_column=options.file_column, label_column=options.label_column
+    )
+    columns = table.columns
+    line = f"{table.path.name}: pictures by the column {columns.file}, labels by {columns.label}"
+    line += f", splits by {columns.split}" if columns.split else ""
+    line += f", groups by {columns.group}" if columns.group else ""
+    opening.said.append(line + (f"; pictures in {table.root}" if table.root != table.path.parent else ""))
+    return table
+
+
+def _tell(split: str, source: Source) -> str:
+    kinds = {"recordio": "RecordIO", "lst": "a list", "folder": "a folder per class", "csv": "a table"}
+    pictures = f"{len(source):,} picture{'s' * (len(source) != 1)}"
+    if source.class_names is not None:
+        pictures += f", {len(source.class_names):,} class{'es' * (len(source.class_names) != 1)}"
+    return f"{split}: {kinds[source.form]}, {pictures}" + (" (never trained or chosen on)" if split == "test" else "")
+
+
+def _numbers(labels: Labels) -> tuple[str, ...]:
+    """``0``, ``1``, ... up to the largest label; () when the labels can't be class numbers."""
+    values = labels.values
+    whole = len(values) and np.isfinite(values).all() and (values >= 0).all() and (values == np.floor(values)).all()
+    if not whole or len(labels.offsets) - 1 != len(values) or values.max() > _LARGEST_CLASS:
+        return ()
+    return tuple(map(str, range(int(values.max()) + 1)))

@@ -1,0 +1,106 @@
+"""Setting pictures aside for validation: seeded, by class, and whole groups together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.errors import UserError
+
+Rows = NDArray[np.int64]
+
+
+def stratified_split(
+    indices: Rows, fraction: float, seed: int, groups: Sequence[str] | None = None
+) -> tuple[Rows, Rows]:
+    """Split rows into training and validation, each class in about the same proportion.
+
+    The choice depends only on the arguments: not on platform, NumPy's version or the order of names.
+
+    Args:
+        indices: int64 [n], class of each row.
+        fraction: share to set aside, 0 < fraction < 1.
+        seed: another seed, another choice.
+        groups: a name for each row (patient, part, video); rows of one group stay together. An empty name is a group
+            of its own.
+
+    Returns:
+        Training rows and validation rows, int64, each ascending. Every class that occurs keeps at least one training
+        picture.
+
+    Raises:
+        UserError: when nothing can be set aside under these rules.
+    """
+    assert 0 < fraction < 1
+    classes, compact = np.unique(indices, return_inverse=True)
+    counts = np.bincount(compact, minlength=len(classes))
+    wanted = _apportion(counts, fraction)
+    keys = _mix(np.arange(len(indices), dtype=np.uint64), seed)
+    if groups is None:
+        aside = _by_class(compact, counts, wanted, keys)
+    else:
+        aside = _by_group(compact, counts, wanted, keys, groups)
+    if not aside.any():
+        why = "each class has one picture only" if groups is None else "a class would lose all its training pictures"
+        raise UserError(
+            f"no pictures can be set aside for validation: {why}",
+            remedy="Give validation data, or more pictures" + ("." if groups is None else " in more groups."),
+        )
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
+
+
+def _apportion(counts: Rows, fraction: float) -> Rows:
+    """How many rows of each class go aside: in total round(n * fraction), shared by largest remainder."""
+    most = counts - 1
+    exact = counts * fraction
+    wanted: Rows = np.minimum(np.floor(exact + 1e-9).astype(np.int64), most)
+    total = min(max(1, round(float(counts.sum()) * fraction)), int(most.sum()))
+    order = np.argsort(-(exact - wanted), kind="stable")
+    while wanted.sum() < total:  # a second round only where classes of one picture can't give their share
+        for row in order.tolist():
+            if wanted.sum() < total and wanted[row] < most[row]:
+                wanted[row] += 1
+    return wanted
+
+
+def _by_class(compact: Rows, counts: Rows, wanted: Rows, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    order = np.lexsort((keys, compact))  # class by class, each in seeded order
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = np.arange(len(compact)) - starts[compact[order]]
+    aside = np.zeros(len(compact), dtype=np.bool_)
+    aside[order] = rank < wanted[compact[order]]
+    return aside
+
+
+def _by_group(
+    compact: Rows, counts: Rows, wanted: Rows, keys: NDArray[np.uint64], groups: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Go through the groups in seeded order and take each that brings the classes nearer to what is wanted."""
+    members: dict[str, list[int]] = {}
+    for row, name in enumerate(groups):
+        members.setdefault(name or f"\0{row}", []).append(row)
+    taken = np.zeros_like(wanted)
+    aside = np.zeros(len(compact), dtype=np.bool_)
+    for rows in sorted(members.values(), key=lambda rows: int(keys[rows[0]])):
+        held, size = np.unique(compact[rows], return_counts=True)
+        if (taken[held] + size >= counts[held]).any():
+            continue
+        missing = wanted[held] - taken[held]
+        if (missing**2 - (missing - size) ** 2).sum() > 0:
+            taken[held] += size
+            aside[rows] = True
+    return aside
+
+
+def _mix(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """A 64-bit number for each of ``numbers`` that looks random: SplitMix64's finaliser, keyed by the seed."""
+    golden = 0x9E3779B97F4A7C15
+    mask = (1 << 64) - 1
+    with np.errstate(over="ignore"):
+        z = (numbers + np.uint64((seed * 0xD1342543DE82EF95 + 1) & mask)) * np.uint64(golden)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed

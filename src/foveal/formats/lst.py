@@ -1,0 +1,129 @@
+"""``.lst``: a list of pictures with their labels, as MXNet's im2rec takes it.
+
+    0	3	cats/001.jpg
+    1	3.000000	cats/002.jpg
+    2	0	a dog.jpg
+
+Index, one label or more, and path, separated by tabs; no header. Paths are relative to the list's folder, or to a root.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from foveal.errors import UserError
+from foveal.formats.pictures import FileSource, Listing, find_root, shown, tidy_path
+from foveal.records import BadRecord, Labels
+
+_EXPECTED = "A line is `index<tab>label<tab>path`: a whole number, a class number from 0, the picture's relative path."
+
+
+def read_lst(
+    path: Path,
+    *,
+    root: Path | None = None,
+    origin: str = "",
+    class_names: tuple[str, ...] | None = None,
+    channel: str = "train",
+) -> FileSource:
+    """Read a list. Line ends of Windows, blank lines and blanks at the end of a line do no harm.
+
+    Args:
+        root: the folder of the pictures; left out, the list's own folder, or one beside it that has them.
+        channel: ``train`` or ``validation``, for the original's message.
+
+    Pictures that are not there are left out and named in ``bad``.
+
+    Raises:
+        UserError: for a line that can't be understood (file, line and its text are told), an empty list, and when
+            none of the pictures is there.
+    """
+    files: list[str] = []
+    values: list[float] = []
+    widths: list[int] = []
+    lines: list[int] = []
+    for number, line in enumerate(_lines(path), start=1):
+        text = line.rstrip()
+        if not text:
+            continue
+        fields = text.split("\t")
+        problem = _problem(fields)
+        if problem:
+            raise UserError(
+                f"Invalid lst file in the {channel} channel.\n{path}, line {number}: {problem}: {shown(text)[:200]!r}",
+                remedy=_EXPECTED,
+            )
+        files.append(tidy_path(fields[-1]))
+        values += map(float, fields[1:-1])
+        widths.append(len(fields) - 2)
+        lines.append(number)
+    if not files:
+        raise UserError(f"Invalid lst file in the {channel} channel.\n{path}: it names no picture", remedy=_EXPECTED)
+    root = root or find_root(path.parent, path.stem, files[:20])
+    return _keep_what_is_there(path, root, origin or str(path), files, values, widths, lines, class_names)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise UserError(
+            f"can't be opened: {error.strerror}", str(path), "Check the path and who may read it."
+        ) from error
+
+
+def _problem(fields: list[str]) -> str:
+    """What is wrong with the fields of a line, or an empty text."""
+    if len(fields) < 3:
+        columns = "column" if len(fields) == 1 else "columns"
+        return f"{len(fields)} {columns} separated by tabs, at least 3 are needed"
+    try:
+        int(fields[0])
+    except ValueError:
+        return f"the index {fields[0]!r} is no whole number"
+    for field in fields[1:-1]:
+        try:
+            float(field)
+        except ValueError:
+            return f"the label {field!r} is no number"
+    return "" if fields[-1].strip() else "the path is empty"
+
+
+def _keep_what_is_there(
+    path: Path,
+    root: Path,
+    origin: str,
+    files: list[str],
+    values: list[float],
+    widths: list[int],
+    lines: list[int],
+    class_names: tuple[str, ...] | None,
+) -> FileSource:
+    listing = Listing(root)
+    places = [listing.find(file) for file in files]
+    there = np.array([place is not None for place in places])
+    bad = [
+        BadRecord(shown(f"{path.name}, line {lines[row]}"), shown(f"the picture {files[row]} isn't in {root}"))
+        for row in np.flatnonzero(~there).tolist()
+    ]
+    if len(bad) == len(files):
+        raise UserError(
+            f"none of its {len(files):,} pictures is there; the first: {bad[0].reason}",
+            bad[0].where,
+            "Paths are relative to the list's folder: put the list there, or name the pictures' folder as root.",
+        )
+    width = np.asarray(widths, dtype=np.int64)
+    kept = np.asarray(values, dtype=np.float32)[np.repeat(there, width)]
+    return FileSource(
+        "lst",
+        origin,
+        root,
+        [place for place in places if place is not None],
+        Labels(kept, np.concatenate([[0], np.cumsum(width[there])]).astype(np.int64)),
+        class_names=class_names,
+        bad=bad,
+        listing=path.name,
+        lines=np.asarray(lines, dtype=np.int64)[there],
+    )

@@ -1,0 +1,99 @@
+"""The plan of a run: how many epochs of how many steps at which rates. Stored in the checkpoint, so that a run that
+is resumed follows the plan it began with, on a quicker or a slower day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from foveal.progress import duration
+from foveal.settings import ClassificationSettings
+from foveal.training.schedules import Schedule
+
+PLANNED_SHARE = 0.9  # of max_minutes; the rest is for the slow minutes that every machine has
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``schedule`` counts updates from 1 to ``total_steps``; ``ema_decay`` None means no average."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    schedule: Schedule
+    ema_decay: float | None
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Plan:
+        schedule = dict(fields["schedule"])
+        schedule["steps"] = tuple(schedule["steps"])
+        return cls(**{**fields, "schedule": Schedule(**schedule)})
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds measured in the first steps: of one training step, of validating once, and of all before them."""
+
+    step: float
+    validation: float
+    spent: float
+
+
+def make_plan(settings: ClassificationSettings, pictures: int, pace: Pace | None) -> tuple[Plan, list[str]]:
+    """The plan for ``pictures`` training pictures, and a line for each decision.
+
+    An epoch is floor(pictures / mini_batch_size) steps (reference 2.1); with a ``pace`` the epochs are as many as fit
+    ``max_minutes``, and at most ``epochs`` where that was given.
+    """
+    said: list[str] = []
+    assert settings.mini_batch_size is not None and settings.epochs is not None and settings.learning_rate is not None
+    batch = min(settings.mini_batch_size, pictures)
+    if batch < settings.mini_batch_size:
+        said.append(
+            f"mini_batch_size is lowered from {settings.mini_batch_size} to {batch}: there are {pictures} training pictures"
+        )
+    steps, epochs = pictures // batch, settings.epochs
+    if pace is not None and settings.max_minutes is not None:
+        steps, epochs, line = _fit(pace, settings.max_minutes * 60 * PLANNED_SHARE, steps, epochs)
+        said.append(line)
+    total = steps * epochs
+    schedule = Schedule(
+        kind=settings.lr_schedule,
+        base=settings.learning_rate,
+        total_updates=total,
+        warmup_updates=min(round(settings.warmup_epochs * steps), total // 3),
+        steps=tuple(step * steps for step in settings.lr_scheduler_step or ()),
+        factor=settings.lr_scheduler_factor,
+    )
+    return Plan(epochs, steps, batch, schedule, _ema_decay(settings.ema_decay, total)), said
+
+
+def _fit(pace: Pace, seconds: float, steps: int, most: int) -> tuple[int, int, str]:
+    left = seconds - pace.spent
+    epoch = steps * pace.step + pace.validation
+    fitting = int(left // epoch)
+    line = f"a step takes {pace.step:.3g} s, an epoch {duration(epoch)} with validation"
+    if fitting >= 1:
+        epochs = min(fitting, most)
+        return steps, epochs, f"{line}: planned {epochs} epochs ({duration(epochs * epoch)})"
+    short = max(1, min(steps, int((left - pace.validation) / pace.step)))
+    return short, 1, f"{line}: one whole epoch does not fit, planned {short} of its {steps} steps"
+
+
+def _ema_decay(decay: float | None, total: int) -> float | None:
+    """0 switches the average off; a negative value (the recipe's) means: over about a twentieth of the run's steps."""
+    if decay is None or decay == 0:
+        return None
+    return decay if decay > 0 else min(0.9995, max(0.9, 1 - 20 / total))
+
+
+def with_epochs(settings: ClassificationSettings, epochs: int) -> ClassificationSettings:
+    return replace(settings, epochs=epochs)

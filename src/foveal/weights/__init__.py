@@ -1,0 +1,19 @@
+"""Pretrained weights: where they come from, which network they belong to, how they get into one of ours."""
+
+from __future__ import annotations
+
+from foveal.weights.find import Weights, find_weights
+from foveal.weights.hub import NoWeights
+from foveal.weights.identify import NetworkHint, identify
+from foveal.weights.load import LoadReport, load_pretrained, network_for
+
+__all__ = [
+    "LoadReport",
+    "NetworkHint",
+    "NoWeights",
+    "Weights",
+    "find_weights",
+    "identify",
+    "load_pretrained",
+    "network_for",
+]
