@@ -387,7 +387,9 @@ def test_described_defaults_are_read_as_the_defaults(recipe: str) -> None:
 
 
 def test_stored_settings_of_a_newer_version_are_refused() -> None:
-    with pytest.raises(UserError, match="stored settings: unknown: mixup\nA newer Foveal wrote them: update Foveal."):
+    with pytest.raises(
+        UserError, match=r"^stored settings: unknown: mixup\nA newer Foveal wrote them: update Foveal\.$"
+    ):
         ClassificationSettings.from_dict({"mixup": 1})
 
 

@@ -54,9 +54,10 @@ class Unavailable(Exception):
 
 def fetch(out: Path) -> str:
     """Make the folder ``out`` unless it is there already, and return one line about what it holds."""
+    shown, out = out, out.resolve()  # the commands below run in other folders
     stamp = out / STAMP
     if stamp.is_file():
-        return f"{json.loads(stamp.read_text(encoding='utf-8'))['said']} (already in {out})"
+        return f"{json.loads(stamp.read_text(encoding='utf-8'))['said']} (already in {shown})"
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".fetch-") as folder:
         work = Path(folder)
@@ -77,7 +78,7 @@ def fetch(out: Path) -> str:
 
 
 def from_debian(work: Path) -> str:
-    """Debian's package, fetched and unpacked without root rights, with package lists of its own where none are there."""
+    """Debian's package, fetched and unpacked without root rights, with own package lists where there are none."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise Unavailable("Debian's package: there is no apt-get here")
     lists, cache = work / "lists", work / "cache"
@@ -104,7 +105,7 @@ def from_source(work: Path) -> str:
 
     def download(name: str) -> bytes:
         try:
-            with urllib.request.urlopen(SOURCE + name, timeout=60) as answer:  # noqa: S310 - the address is a constant
+            with urllib.request.urlopen(SOURCE + name, timeout=60) as answer:
                 return bytes(answer.read(LARGEST_FILE))
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             raise Unavailable(f"Fashion-MNIST's public source: {error}") from error
@@ -135,7 +136,7 @@ def digits(work: Path) -> str:
 def run(command: list[str], folder: Path) -> None:
     """Run a command in ``folder`` and show its last line when it fails. Raises Unavailable."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)  # noqa: S603
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from error
     if done.returncode:
@@ -144,7 +145,7 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def write_fashion(read: Callable[[str], bytes], out: Path) -> None:
-    """Check the four files and write their pictures. Raises Unavailable when one is missing or not what it should be."""
+    """Check the four files and write their pictures. Raises Unavailable when one is missing or wrong."""
     files = {name: checked(read, name) for name in FILES}
     for split, (prefix, count) in SPLITS.items():
         pictures = idx(files[f"{prefix}-images-idx3-ubyte.gz"], (count, 28, 28))

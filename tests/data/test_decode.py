@@ -60,8 +60,7 @@ def test_unusual_files_are_read_as_the_original_reads_them(folder: Path, case: s
     pixels = views(Preprocessing("crop", int(channels), height, width, None, False), image)[0].pixels
     difference = np.abs(pixels.astype(int) - wanted[0].transpose(1, 2, 0))
     resized = image.shape[:2] != (height, width)
-    colour_as_grey = channels == "1" and not key.startswith("jpeg")
-    assert difference.max() <= (2 if resized else 1 if colour_as_grey else 0)
+    assert difference.max() <= (2 if resized else 0)
     assert difference.mean() <= 0.6
 
 
@@ -135,27 +134,12 @@ def test_alpha_is_dropped_and_not_blended() -> None:
 
 
 def test_jpeg_with_unusual_chroma_sampling_is_left_to_pillow() -> None:
-    jpeg = encoded(Image.fromarray(photo(32, 32)), "JPEG", subsampling=0)
+    jpeg = bytearray(encoded(Image.fromarray(photo(16, 16)), "JPEG", subsampling=0))
     frame = jpeg.index(b"\xff\xc0")
-    odd = bytearray(jpeg)
-    odd[frame + 11] = 0x33  # luma sampled 3 x 3: legal, and unknown to TurboJPEG's interface
+    jpeg[frame + 11] = 0x31  # luma sampled 3 x 1: legal, and unknown to TurboJPEG's interface
     with pytest.raises(ValueError, match="subsampling"):
-        simplejpeg.decode_jpeg_header(bytes(odd))
-    with pytest.raises(BadPicture, match="damaged JPEG|truncated") if _pillow_refuses(bytes(odd)) else _nothing():
-        assert decode(bytes(odd), 3).shape == (32, 32, 3)
-
-
-def _pillow_refuses(data: bytes) -> bool:
-    try:
-        Image.open(io.BytesIO(data)).load()
-    except OSError:
-        return True
-    return False
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
+        simplejpeg.decode_jpeg_header(bytes(jpeg))
+    assert decode(bytes(jpeg), 3).shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +147,15 @@ class _nothing:
     [
         (lambda jpeg: jpeg[: len(jpeg) // 2], "damaged JPEG: Premature end of JPEG file"),
         (lambda jpeg: jpeg[:-2], "damaged JPEG: Premature end of JPEG file"),
-        (lambda jpeg: jpeg[:20], "damaged"),
+        (lambda jpeg: jpeg[:200], "damaged picture: Truncated File Read"),
+        (lambda jpeg: jpeg[:3], "damaged JPEG: its header cannot be read"),
         (lambda jpeg: b"", "the picture file is empty"),
         (lambda jpeg: b"<html>404</html>", "is not a picture of a known kind"),
     ],
 )
 def test_broken_files_are_named_with_their_reason(damage, reason: str) -> None:
-    jpeg = encoded(Image.fromarray(photo(64, 64)), "JPEG")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    jpeg = encoded(Image.fromarray(noise), "JPEG")
     with pytest.raises(BadPicture) as caught:
         decode(damage(jpeg), 3, "train.rec, record 3 at byte 96")
     assert caught.value.what.startswith(reason)
@@ -232,6 +218,7 @@ def test_threads_get_the_same_pixels() -> None:
 KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PCX", "JPEG2000", "SGI", "DDS", "QOI")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged TIFFs
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(KINDS), cut=st.integers(0, 4000), at=st.integers(0, 4000), byte=st.integers(0, 255))
 def test_damaged_files_are_bad_pictures_or_pictures(kind: str, cut: int, at: int, byte: int) -> None:
@@ -246,6 +233,7 @@ def test_damaged_files_are_bad_pictures_or_pictures(kind: str, cut: int, at: int
         assert pixels.shape[2] == channels
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from((b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"GIF89a", b"BM")))
 def test_noise_is_a_bad_picture(noise: bytes, head: bytes) -> None:

@@ -182,8 +182,7 @@ def test_twelve_updates_and_states_equal_mxnets(name: str) -> None:
         np.testing.assert_allclose(np.stack(weights[tensor]), ARRAYS[f"{name}__w__{tensor}"], rtol, atol)
         kept = STATES[case["optimizer"]][: case["states_per_tensor"] - master]
         for i, state in enumerate(kept):
-            loose = 5e-4 if case["optimizer"] == "adam" else rtol
-            np.testing.assert_allclose(states[f"{state}/{tensor}"], ARRAYS[f"{name}__s{i}__{tensor}"], loose, atol)
+            np.testing.assert_allclose(states[f"{state}/{tensor}"], ARRAYS[f"{name}__s{i}__{tensor}"], rtol, atol)
         if master:  # the fp32 copy is what our weights are: it must agree as fp32 does
             np.testing.assert_allclose(weights[tensor][1:], ARRAYS[f"{name}__s{len(kept)}__{tensor}"], 1e-5, 1e-6)
 
@@ -275,6 +274,14 @@ def test_sgd_keeps_the_old_rate_in_its_momentum() -> None:
     set_learning_rate(optimizer, 0.0)
     optimizer.step()
     assert weight.item() == -1.5  # -1, and half of it again, although the rate is 0
+
+
+def test_adam_forms_one_minus_beta_in_float32_as_mxnets_kernel_does() -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = Adam([weight], lr=0.1, beta_2=0.999)
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    assert state_tensors(optimizer, [("w", weight)])["square/w"].item() == 0.0009999871253967285  # not 0.001
 
 
 def test_tensors_without_a_gradient_stay_as_they_are() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from foveal.errors import BadPicture, UserError
 
@@ -24,7 +25,8 @@ MAX_PIXELS = 178_956_970
 """Pictures above this are refused unread (Pillow's own bound, 2 GiB / 12): a small file may claim a huge size."""
 
 _JPEG = b"\xff\xd8\xff"
-_ORIENTATION = 0x0112  # the tag's number in EXIF and TIFF
+_EXIF = b"Exif\x00\x00"
+_ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101  # numbers of tags in EXIF and TIFF
 _USUAL = ("PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF", "JPEG")
 # EPS would start Ghostscript, WMF and the like draw with the system's own code; none of them hold photographs.
 _REFUSED = frozenset(_USUAL) | {"EPS", "WMF", "PSD", "FPX", "MIC", "MPEG", "HDF5", "GRIB", "BUFR", "CONTAINER", "PCD"}
@@ -96,7 +98,11 @@ def picture_size(picture: bytes | str | os.PathLike[str], where: str = "") -> tu
         except OSError as error:
             raise BadPicture(f"cannot be read: {error.strerror or error}", where) from error
     width, height = image.size
-    turned = image.getexif().get(_ORIENTATION, 1) if image.format == "TIFF" else _orientation(image.info.get("exif"))
+    if isinstance(image, TiffImageFile):  # whether ``size`` is upright already depends on Pillow's version
+        width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
+        turned = image.tag_v2.get(_ORIENTATION, 1)
+    else:
+        turned = _orientation(image.info.get("exif"))
     return (height, width) if turned in (5, 6, 7, 8) else (width, height)
 
 
@@ -121,23 +127,34 @@ def _decode_jpeg(picture: bytes, channels: int, where: str) -> NDArray[np.uint8]
 
 def _exif_segment(jpeg: bytes) -> bytes | None:
     """The EXIF block of a JPEG; looked for in the bytes, which is some fifty times quicker than opening it."""
-    start = jpeg.find(b"Exif\x00\x00")
+    start = jpeg.find(_EXIF)
     if start < 4 or jpeg[start - 4 : start - 2] != b"\xff\xe1":
         return None
     return jpeg[start : start + int.from_bytes(jpeg[start - 2 : start], "big") - 2]
 
 
 def _orientation(block: object) -> int:
-    """1 to 8 as EXIF counts; 1 (upright) where the block is missing or damaged."""
+    """1 to 8 as EXIF counts; 1 (upright) where the block is missing or damaged.
+
+    The block is a TIFF header (byte order, 42, offset of the first directory) and that directory: a count, and 12
+    bytes an entry (tag, type, number of values, value). Read here because Pillow warns of every damaged block.
+    """
     if not isinstance(block, bytes):
         return 1
-    exif = Image.Exif()
-    try:
-        exif.load(block)
-        value = exif.get(_ORIENTATION, 1)
-    except _DAMAGED:
+    tiff = block.removeprefix(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
+    if not order:
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == _ORIENTATION:
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -163,7 +180,9 @@ def _open(picture: bytes | io.BufferedReader, where: str) -> Image.Image:
             file.seek(0)
             return Image.open(file, formats=_unusual())
     except Image.UnidentifiedImageError as error:
-        raise BadPicture("is not a picture of a known kind", where) from error
+        jpeg = isinstance(picture, bytes) and picture.startswith(_JPEG)
+        reason = "damaged JPEG: its header cannot be read" if jpeg else "is not a picture of a known kind"
+        raise BadPicture(reason, where) from error
     except _DAMAGED as error:
         raise BadPicture(f"damaged picture: {error}", where) from error
 
@@ -178,7 +197,7 @@ def _decode_other(picture: bytes, channels: int, where: str, max_pixels: int) ->
     opened = _open(picture, where)
     _check_size(*opened.size, where, max_pixels)
     # Pillow turns a TIFF itself while it loads; other kinds are turned here.
-    turn = 1 if opened.format == "TIFF" else _orientation(opened.info.get("exif"))
+    turn = 1 if isinstance(opened, TiffImageFile) else _orientation(opened.info.get("exif"))
     try:
         opened.load()
         image = _pixels(opened, channels, where)
@@ -191,6 +210,7 @@ def _decode_other(picture: bytes, channels: int, where: str, max_pixels: int) ->
 
 def _pixels(image: Image.Image, channels: int, where: str) -> NDArray[np.uint8]:
     """uint8 [H, W, channels] of a loaded picture."""
+    kind = image.format
     if image.mode == "F":
         raise BadPicture("has floating-point pixels, whose range is not known", where)
     if image.mode.startswith("I"):
@@ -202,10 +222,18 @@ def _pixels(image: Image.Image, channels: int, where: str) -> NDArray[np.uint8]:
         image = image.convert("RGBA")  # palettes with alpha lose their colours' meaning on any other way
     if alpha and channels != 4:
         image = image.convert("RGB")  # drops alpha without blending
+    if channels == 1 and kind == "PNG" and image.mode in ("RGB", "P"):
+        return _grey_of_png(np.asarray(image.convert("RGB")))
     wanted = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     if image.mode != wanted:
         image = image.convert(wanted)
     return np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+
+
+def _grey_of_png(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 [H, W, 1] of RGB as libpng makes it for the original: its weights in 1/32768, cut and not rounded."""
+    red, green, blue = (image[:, :, c].astype(np.uint32) for c in range(3))
+    return ((red * 9797 + green * 19234 + blue * 3737) >> 15).astype(np.uint8)[:, :, None]
 
 
 def _upper_byte(image: Image.Image) -> Image.Image:

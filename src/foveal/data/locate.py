@@ -6,6 +6,7 @@ Splits: subfolders or files called ``train``, ``val`` (``valid``, ``validation``
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
             )
         if split is not None:
             split_folders[split] = folder
-    meant = any(_SUFFIX_FORMS.get(file.suffix.lower()) == options.form for file in files)
+    meant = options.form is not None and any(_SUFFIX_FORMS.get(file.suffix.lower()) == options.form for file in files)
     if not split_folders or meant:
         return loose or {"all": _locate_whole(path, files, folders, options)}
     if "train" not in split_folders:
@@ -70,14 +71,13 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
             f"it has {', '.join(f.name for f in split_folders.values())}, but no folder train",
             str(path), f"Add train, or name {there} itself.",
         )  # fmt: skip
+    split_folders = dict(sorted(split_folders.items(), key=_split_order))
     others = [folder.name for folder in folders if folder not in split_folders.values()]
     said.append(f"folders of splits in {path}: {', '.join(folder.name for folder in split_folders.values())}")
     if others or loose:
         beside = others + [each.paths[0].name for each in loose.values()]
         said.append(f"not read, beside the folders of splits: {', '.join(beside)}")
-    return {
-        split: _locate_in_split(folder, options) for split, folder in sorted(split_folders.items(), key=_split_order)
-    }
+    return {split: _locate_in_split(folder, options) for split, folder in split_folders.items()}
 
 
 def _split_order(item: tuple[str, object]) -> int:
@@ -147,6 +147,7 @@ def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], op
         if tables:
             return _one_form(path, "csv", fitting or tables)
     elif classes and options.form in (None, "folder"):
+        _refuse_data_sets(path, classes)
         return Found("folder", (path,))
     pictures = sum(is_picture_name(file.name) for file in files)
     kinds = sorted({file.suffix or file.name for file in files})
@@ -159,6 +160,18 @@ def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], op
         str(path),
         TEACH,
     )
+
+
+def _refuse_data_sets(path: Path, classes: Sequence[Path]) -> None:
+    for folder in classes:
+        with os.scandir(folder) as entries:
+            inner = sorted(entry.name for entry in entries if entry.name.lower() in SPLITS and entry.is_dir())
+        if inner:
+            raise UserError(
+                f"its subfolder {folder.name} is no class, for it holds folders of splits ({', '.join(inner)})",
+                str(path),
+                f"Name one data set, such as {folder}.",
+            )
 
 
 def _one_form(path: Path, form: str, files: Sequence[Path]) -> Found:

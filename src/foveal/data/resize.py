@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the picture; right and bottom are outside."""
 
 _FRACTION = 32  # sub-pixel steps of an affine warp a side, as OpenCV's INTER_LINEAR has
-_LANE = np.uint64(20)  # bits a channel takes in a packed pixel: 8 of value and 10 of weight fit
+_LANE = 20  # bits a channel takes in a packed pixel: 8 of value and 10 of weight fit
 _HALF = 512  # rounds a sum of weights that add up to 1024
 
 
@@ -71,34 +71,42 @@ def warp(
         parts = [warp(image[:, :, :3], forward, window, fill), warp(image[:, :, 3:], forward, window, fill)]
         return np.concatenate(parts, axis=2)
     left, top, right, bottom = window
-    index, x_part, y_part = _source_positions(forward, window, image.shape[0], image.shape[1])
+    x, y = _source_positions(forward, window)
     packed = _pack(image, fill)
-    stride = image.shape[1] + 4
+    # The border is two wide, so that a position clipped to it meets nothing but border.
+    columns, rows = (x >> 5) + np.int32(2), (y >> 5) + np.int32(2)
+    np.clip(columns, 0, image.shape[1] + 2, out=columns)
+    np.clip(rows, 0, image.shape[0] + 2, out=rows)
+    stride = packed.shape[1]
+    rows *= np.int32(stride)
+    rows += columns
+    index = rows.astype(np.intp)
     flat = packed.reshape(-1)
-    upper, upper_next = flat.take(index), flat[1:].take(index)
-    lower, lower_next = flat[stride:].take(index), flat[stride + 1 :].take(index)
-    x_rest = np.uint64(_FRACTION) - x_part
-    upper *= x_rest
-    upper_next *= x_part
-    upper += upper_next
-    lower *= x_rest
-    lower_next *= x_part
-    lower += lower_next
-    upper *= np.uint64(_FRACTION) - y_part
-    lower *= y_part
-    upper += lower
+    part = (x & np.int32(_FRACTION - 1)).astype(np.uint64)
+    upper = _between(flat.take(index), flat[1:].take(index), part)
+    lower = _between(flat[stride:].take(index), flat[stride + 1 :].take(index), part)
+    weighed = _between(upper, lower, (y & np.int32(_FRACTION - 1)).astype(np.uint64))
     channels = image.shape[2]
-    upper += np.uint64(sum(_HALF << (int(_LANE) * c) for c in range(channels)))
+    weighed += np.uint64(sum(_HALF << (_LANE * c) for c in range(channels)))
     out = np.empty((bottom - top, right - left, channels), dtype=np.uint8)
+    weighed >>= np.uint64(10)
     for c in range(channels):
-        out[:, :, c] = (upper >> np.uint64(10 + int(_LANE) * c)).astype(np.uint8)  # the cast keeps the lowest 8 bits
+        out[:, :, c] = weighed  # keeps the lowest 8 bits
+        weighed >>= np.uint64(_LANE)
     return out
 
 
-def _source_positions(
-    forward: NDArray[np.float64], window: Box, height: int, width: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
-    """Where each pixel of the window comes from: index into the picture with a border of 2, and 1/32 parts.
+def _between(a: NDArray[np.uint64], b: NDArray[np.uint64], part: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """32 a + (b - a) part, in ``a``; what a channel borrows of the next one in b - a, the sum gives back."""
+    b -= a
+    b *= part
+    a <<= np.uint64(5)
+    a += b
+    return a
+
+
+def _source_positions(forward: NDArray[np.float64], window: Box) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """x and y in the source of each pixel of the window, int32 [height, width], in 1/32 pixel.
 
     Fixed point as OpenCV has it: steps along a row and the row's start are rounded to 1/1024 pixel each.
     """
@@ -110,35 +118,24 @@ def _source_positions(
     rows = np.arange(top, bottom, dtype=np.float64)
     fine = 1024.0
     half = 1024 // _FRACTION // 2
-    x_row = np.rint((b * rows - a * m02 - b * m12) * fine).astype(np.int64) + half
-    y_row = np.rint((d * rows - c * m02 - d * m12) * fine).astype(np.int64) + half
-    x = x_row[:, None] + np.rint(a * columns * fine).astype(np.int64)
-    y = y_row[:, None] + np.rint(c * columns * fine).astype(np.int64)
+    x_row = np.rint((b * rows - a * m02 - b * m12) * fine).astype(np.int32) + np.int32(half)
+    y_row = np.rint((d * rows - c * m02 - d * m12) * fine).astype(np.int32) + np.int32(half)
+    x = x_row[:, None] + np.rint(a * columns * fine).astype(np.int32)
+    y = y_row[:, None] + np.rint(c * columns * fine).astype(np.int32)
     x >>= 5
     y >>= 5
-    x_part = (x & (_FRACTION - 1)).view(np.uint64)
-    y_part = (y & (_FRACTION - 1)).view(np.uint64)
-    x >>= 5
-    y >>= 5
-    # The border is two wide, so that a position clipped to it meets nothing but border.
-    x += 2
-    y += 2
-    np.clip(x, 0, width + 2, out=x)
-    np.clip(y, 0, height + 2, out=y)
-    y *= width + 4
-    y += x
-    return y, x_part, y_part
+    return x, y
 
 
 def _pack(image: NDArray[np.uint8], fill: int) -> NDArray[np.uint64]:
     """uint64 [H + 4, W + 4]: the channels of each pixel side by side, with a border of ``fill``."""
     height, width, channels = image.shape
     packed = np.full(
-        (height + 4, width + 4), sum(fill << (int(_LANE) * c) for c in range(channels)), dtype=np.uint64
+        (height + 4, width + 4), sum(fill << (_LANE * c) for c in range(channels)), dtype=np.uint64
     )
     inner = image[:, :, channels - 1].astype(np.uint64)
     for c in range(channels - 2, -1, -1):
-        inner <<= _LANE
+        inner <<= np.uint64(_LANE)
         inner |= image[:, :, c]
     packed[2:-2, 2:-2] = inner
     return packed

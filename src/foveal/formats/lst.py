@@ -111,7 +111,7 @@ def _keep_what_is_there(
     if len(bad) == len(files):
         raise UserError(
             f"none of its {len(files):,} pictures is there; the first: {bad[0].reason}",
-            bad[0].where,
+            str(path),
             "Paths are relative to the list's folder: put the list there, or name the pictures' folder as root.",
         )
     width = np.asarray(widths, dtype=np.int64)

@@ -117,7 +117,7 @@ def single_labels(numbers: Iterable[int]) -> Labels:
 
 
 def is_picture_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return "." + name.rpartition(".")[2].lower() in SUFFIXES
 
 
 def is_hidden(name: str) -> bool:

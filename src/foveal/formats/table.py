@@ -124,8 +124,8 @@ def read_table(
             kept.append((line, row))
     if not files:
         raise UserError(
-            f"none of its {len(rows):,} rows can be used" + (f"; the first: {bad[0].reason}" if bad else ""),
-            bad[0].where if bad else str(path),
+            f"none of its {len(rows):,} rows can be used; the first: {bad[0].reason}",
+            str(path),
             "Paths are relative to the table's folder: put it there, or name the pictures' folder as root.",
         )
     groups = tuple(row[place[columns.group]].strip() for _, row in kept) if columns.group else None

@@ -69,7 +69,9 @@ def plan_resnet(num_layers: int, kind: Kind, height: int, width: float = 1.0, ex
         num_layers: depth as in its name.
         kind: ``pre`` or ``post``.
         height: of the network's input, in pixels.
-        width: factor on all filters, rounded to multiples of 4 (at least 4).
+        width: factor on all filters, rounded to multiples of 4 (at least 4); for trials. Beware of training with
+            fewer than 8 filters on a CPU: oneDNN's gradient of a strided 1x1 convolution then crashes in
+            channels-last memory (torch 2.13, avx2), which ``torch.backends.mkldnn.flags(enabled=False)`` avoids.
         extended: also take 20, 32, 44, 56, 110 at heights 29..32, which the original refuses.
 
     Raises:

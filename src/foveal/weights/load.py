@@ -135,9 +135,10 @@ def _refuse(what: str, found: list[str], weights: Weights) -> None:
 
 
 def _summary(weights: Weights, taken: int, new: tuple[str, ...]) -> str:
+    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)) or "none"
     return (
-        f"weights: {weights.network.label} from {weights.origin}, {taken} tensors taken, "
-        f"new: {', '.join(new) or 'none'}; normalisation: {weights.normalisation.source}"
+        f"weights: {weights.network.label} from {weights.origin}, {taken} tensors taken, new layers: {layers}; "
+        f"normalisation: {weights.normalisation.source}"
     )
 
 

@@ -1,0 +1,80 @@
+"""Setting pictures aside for validation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.data.split import stratified_split
+from foveal.errors import UserError
+
+
+def test_the_choice_is_the_same_on_every_machine():
+    indices = np.arange(40) % 4
+    assert stratified_split(indices, 0.2, 0)[1].tolist() == CHOSEN[0]
+    assert stratified_split(indices, 0.2, 1)[1].tolist() == CHOSEN[1]
+
+
+def test_classes_keep_their_proportions():
+    indices = np.repeat([0, 1, 2], [100, 40, 20])
+    train, validation = stratified_split(indices, 0.15, 0)
+    assert np.bincount(indices[validation]).tolist() == [15, 6, 3]
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(160))
+
+
+def test_remainders_are_shared_so_that_the_total_is_right():
+    indices = np.repeat(np.arange(40), 7)  # the faces: 7 pictures of each of 40 people, 42 to set aside
+    validation = stratified_split(indices, 0.15, 0)[1]
+    assert len(validation) == 42
+    assert set(np.bincount(indices[validation], minlength=40)) == {1, 2}
+
+
+def test_a_class_of_one_picture_is_kept_for_training():
+    train, validation = stratified_split(np.array([0, 0, 0, 0, 1]), 0.5, 0)
+    assert 4 in train
+    assert len(validation) == 2
+
+
+def test_groups_stay_together():
+    indices = np.repeat(np.arange(3), 60)
+    groups = [f"patient {row // 4}" for row in range(180)]
+    train, validation = stratified_split(indices, 0.2, 3, groups)
+    assert not {groups[row] for row in train} & {groups[row] for row in validation}
+    assert np.bincount(indices[validation]).tolist() == [12, 12, 12]
+
+
+def test_rows_without_a_group_are_groups_of_their_own():
+    validation = stratified_split(np.zeros(20, np.int64), 0.25, 0, [""] * 20)[1]
+    assert len(validation) == 5
+
+
+def test_what_can_not_be_split_is_told():
+    with pytest.raises(UserError, match="each class has one picture only"):
+        stratified_split(np.arange(5), 0.2, 0)
+    with pytest.raises(UserError, match="a class would lose all its training pictures"):
+        stratified_split(np.array([0, 0, 1, 1]), 0.5, 0, ["a", "a", "b", "b"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["", "a", "b", "c"])), min_size=2, max_size=60),
+    st.floats(0.01, 0.99),
+    st.integers(0, 2**31),
+    st.booleans(),
+)
+def test_every_class_keeps_a_training_picture(rows, fraction, seed, grouped):
+    indices = np.array([label for label, _ in rows])
+    try:
+        train, validation = stratified_split(indices, fraction, seed, [g for _, g in rows] if grouped else None)
+    except UserError:
+        return
+    assert set(indices[train]) == set(indices)
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(len(rows)))
+    if not grouped:
+        free = sum(int(n) - 1 for n in np.unique(indices, return_counts=True)[1])
+        assert len(validation) == min(max(1, round(len(rows) * fraction)), free)
+
+
+CHOSEN = {0: [2, 4, 6, 27, 31, 32, 33, 37], 1: [4, 5, 7, 10, 15, 17, 22, 36]}

@@ -1,0 +1,184 @@
+"""RecordIO: MXNet's files read and written again to the byte, and damage found, named and passed over."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveal.formats.imagerecord import describe
+from foveal.formats.recordio import (
+    MAGIC_BYTES,
+    Damage,
+    Record,
+    content,
+    frame,
+    open_buffer,
+    read_record,
+    scan,
+    write_records,
+)
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "recordio"
+GOOD = sorted(path.stem for path in FIXTURES.glob("*.json") if path.with_suffix(".rec").exists())
+BROKEN = json.loads((FIXTURES / "broken.json").read_text())
+FAULTY = sorted(name for name, case in BROKEN.items() if "error" in case["mxnet_sequential_read"]["end"])
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_records_are_read_as_mxnet_reads_them(name):
+    wanted = json.loads((FIXTURES / f"{name}.json").read_text())
+    fields = ["offset", "total_bytes", "record_length", "record_sha256"]
+    if wanted["packed"]:
+        fields += ["flag", "id", "id2", "payload_length", "payload_sha256"]
+    lines = list(describe(FIXTURES / f"{name}.rec"))
+    for line, record in zip(lines, wanted["records"], strict=True):
+        assert {field: line[field] for field in fields} == {field: record[field] for field in fields}
+    assert [line["parts"] for line in lines] == [len(record["parts"]) for record in wanted["records"]]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_label_bits_are_kept(name):
+    wanted = json.loads((FIXTURES / f"{name}.json").read_text())
+    if not wanted["packed"]:
+        pytest.skip("raw records have no labels")
+    for line, record in zip(describe(FIXTURES / f"{name}.rec"), wanted["records"], strict=True):
+        assert line["label"] == record["label"]
+        if "nan" not in line["label"]:
+            assert struct.pack(f"<{len(line['label'])}f", *map(float, line["label"])).hex() == record["label_hex"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_was_read_is_written_again_to_the_byte(name, tmp_path):
+    buffer = open_buffer(FIXTURES / f"{name}.rec")
+    payloads = [content(buffer, record) for record in scan(buffer)]
+    index = FIXTURES / f"{name}.idx"
+    lines = index.read_text(encoding="utf-8").splitlines() if index.exists() else []
+    keys = [line.split("\t")[0] for line in lines] or list(range(len(payloads)))
+    assert write_records(tmp_path / "again.rec", zip(keys, payloads, strict=True)) == len(payloads)
+    assert (tmp_path / "again.rec").read_bytes() == (FIXTURES / f"{name}.rec").read_bytes()
+    if lines:
+        assert (tmp_path / "again.idx").read_bytes() == index.read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_every_intact_record_of_a_broken_file_is_found(name):
+    offsets = {line["offset"] for line in describe(FIXTURES / f"{name}.rec") if "error" not in line}
+    assert set(BROKEN[name]["intact_offsets"].values()) <= offsets
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_damage_that_mxnet_finds_is_named(name):
+    errors = [line for line in describe(FIXTURES / f"{name}.rec") if "error" in line]
+    assert errors
+    assert all(line["error"] and line["total_bytes"] > 0 for line in errors)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "reason"),
+    [
+        ("magic_flipped_mid", 84, "no record starts here: found 0a23d74e instead of 0a23d7ce"),
+        ("cflag_end_alone", 84, "a last part without a first part before it"),
+        ("cflag_middle_alone", 84, "a middle part without a first part before it"),
+        ("cflag_start_then_whole", 84, "a first part without a last part: another record starts at byte 116"),
+        ("cflag_start_eof", 84, "cut short: the file ends before the last part of a record of 1 or more parts"),
+        ("cflag_5", 84, "a part of unknown kind 5"),
+        ("trunc_payload", 232, "cut short: 46 bytes are announced, the file ends after 20"),
+        ("trailing_3", 288, "cut short: 3 bytes at the end of the file hold no record"),
+        ("length_too_long_mid", 84, "its length is wrong: it runs over the record at byte 132"),
+    ],
+)
+def test_damage_is_told_with_its_byte(name, offset, reason):
+    damage = [found for found in scan(open_buffer(FIXTURES / f"{name}.rec")) if isinstance(found, Damage)]
+    assert [(found.offset, found.reason) for found in damage] == [(offset, reason)]
+
+
+def test_a_record_of_image_data_is_framed_as_the_reference_spells_it():
+    payload = bytes.fromhex("00000000 00004040 0700000000000000 0000000000000000 4142434445")
+    assert frame(payload).hex() == "0a23d7ce1d000000" + payload.hex() + "000000"
+
+
+def test_magic_at_a_multiple_of_four_splits_a_record_and_elsewhere_not():
+    assert frame(b"abcd" + MAGIC_BYTES + b"ef").hex() == "0a23d7ce04000020616263640a23d7ce0200006065660000"
+    assert frame(b"abc" + MAGIC_BYTES) == MAGIC_BYTES + struct.pack("<I", 7) + b"abc" + MAGIC_BYTES + b"\0"
+    assert frame(MAGIC_BYTES) == MAGIC_BYTES + struct.pack("<I", 1 << 29) + MAGIC_BYTES + struct.pack("<I", 3 << 29)
+
+
+def test_a_record_as_long_as_another_and_itself_is_only_found_by_a_thorough_scan():
+    small = frame(b"x" * 24)
+    stretched = bytearray(small * 3)
+    stretched[4:8] = struct.pack("<I", 24 + len(small))
+    assert [type(found) for found in scan(bytes(stretched))] == [Record, Record]
+    assert [found.offset for found in scan(bytes(stretched), thorough=True)] == [0, 32, 64]
+
+
+pieces = st.one_of(st.just(MAGIC_BYTES), st.binary(max_size=9))
+payload_lists = st.lists(st.lists(pieces, max_size=6).map(b"".join), min_size=1, max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(payload_lists)
+def test_any_payloads_come_back(payloads):
+    buffer = b"".join(map(frame, payloads))
+    records = list(scan(buffer, thorough=True))
+    assert [content(buffer, record) for record in records] == payloads
+    assert records[-1].end == len(buffer)
+
+
+@settings(max_examples=150, deadline=None)
+@given(payload_lists, st.data())
+def test_a_file_cut_anywhere_gives_all_whole_records_and_names_the_rest(payloads, data):
+    buffer = b"".join(map(frame, payloads))
+    cut = data.draw(st.integers(0, len(buffer)))
+    whole = [record for record in scan(buffer) if record.end <= cut]
+    found = list(scan(buffer[:cut]))
+    assert found[: len(whole)] == whole
+    rest = found[len(whole) :]
+    assert bool(rest) == (cut > (whole[-1].end if whole else 0))
+    assert isinstance(rest[0], Damage) if rest else True
+
+
+@settings(max_examples=300, deadline=None)
+@given(payload_lists, st.data())
+def test_scan_covers_every_byte_of_a_spoilt_file_once(payloads, data):
+    buffer = bytearray(b"".join(map(frame, payloads)))
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(buffer) - 1))
+        buffer[at : at + data.draw(st.integers(0, 3))] = data.draw(pieces)
+        if not buffer:
+            return
+    for thorough in (False, True):
+        position = 0
+        for found in scan(bytes(buffer), thorough=thorough):
+            assert found.offset == position < found.end
+            position = found.end
+            if isinstance(found, Record):
+                assert read_record(bytes(buffer), found.offset) == found
+        assert position == len(buffer)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_garbage_between_two_records_costs_neither(garbage):
+    first, last = frame(b"a" * 30), frame(b"b" * 31)
+    found = list(scan(first + garbage + last))
+    assert found[0].offset == 0
+    assert isinstance(found[0], Record)
+    assert found[-1].offset == len(first) + len(garbage)
+    assert isinstance(found[-1], Record)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    def records():
+        yield 0, b"one"
+        raise KeyboardInterrupt
+
+    (tmp_path / "train.rec").write_bytes(b"before")
+    with pytest.raises(KeyboardInterrupt):
+        write_records(tmp_path / "train.rec", records())
+    assert [path.name for path in tmp_path.iterdir()] == ["train.rec"]
+    assert (tmp_path / "train.rec").read_bytes() == b"before"
