@@ -3,8 +3,8 @@
     python benchmarks/epoch.py PACKED_OR_FOLDER [--pictures 6400] [--rounds 3]
 
 Alternates in one process between (a) forward, backward and update on batches that lie ready in memory and (b) the
-training loop from encoded pictures, without validation, the first pass (nothing is cached yet) and a later one (decoded pictures
-are kept in memory). Prints pictures a second and the ratios; more is better.
+training loop from encoded pictures, without validation: as in a first pass (all are decoded) and as in a later one
+(decoded pictures are kept in memory). Prints pictures a second and the ratios; more is better.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main() -> None:
         settings = replace(resolved.settings, checkpoint_seconds=1e9)
         network = run._network(resolved, 0, None, pictures, True, lambda event: None)
         network.to(memory_format=torch.channels_last)
-        job = run._job(Path(scratch), replace(resolved, settings=settings), pictures, network, torch.device("cpu"), lambda e: None)
+        job = run._job(
+            Path(scratch), replace(resolved, settings=settings), pictures, network, torch.device("cpu"), lambda e: None
+        )
         steps = options.pictures // job.plan.batch_size
         plan = replace(make_plan(settings, len(pictures.train), None)[0], steps_per_epoch=steps, ema_decay=None)
         job = replace(job, plan=plan, validation=None, order=replace(job.order, length=options.pictures))

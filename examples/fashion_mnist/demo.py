@@ -55,9 +55,7 @@ def main() -> None:
     sheet = draw_predictions(run, pictures / "test", options.work / "predictions.png")
     some = sorted((pictures / "test").rglob("*.png"))[:: max(1, len(list((pictures / "test").rglob("*.png"))) // 5)][:5]
     foveal("predict", run, *some)
-    say(
-        "Asked. With your own: foveal predict MODEL PICTURE_OR_FOLDER, or in Python: foveal.load(MODEL).predict(PICTURE)"
-    )
+    say("Asked. With your own: foveal predict MODEL PICTURES, or in Python: foveal.load(MODEL).predict(PICTURE)")
 
     print(f"\nPredictions drawn with their pictures: {sheet}")
     print(f"The model, to copy wherever it is wanted:  {run / 'model.tar.gz'}")
@@ -66,10 +64,10 @@ def main() -> None:
 
 def draw_predictions(run: Path, test: Path, target: Path) -> Path:
     """A sheet of test pictures, one or two of each class, with what they are and what the model says."""
+    from foveal.draw import contact_sheet
     from PIL import Image
 
     import foveal
-    from foveal.draw import contact_sheet
 
     classes = sorted(folder for folder in test.iterdir() if folder.is_dir())
     files = [sorted(folder.iterdir())[turn] for turn in range(2) for folder in classes][:SHOWN]

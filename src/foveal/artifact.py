@@ -139,7 +139,9 @@ def open_artifact(path: str | Path, epoch: int | None = None) -> tuple[Artifact,
         raise UserError(
             f"the weights {member} are not in it (stored epochs: {stored})",
             str(place),
-            "Train with checkpoint_frequency=1 to keep every epoch." if epoch is not None else "Copy the artifact again.",
+            "Train with checkpoint_frequency=1 to keep every epoch."
+            if epoch is not None
+            else "Copy the artifact again.",
         )
     if epoch is None and hashlib.sha256(files[WEIGHTS]).hexdigest() != fields["sha256"]:
         raise UserError(
@@ -185,7 +187,7 @@ def _read_folder(folder: Path, member: str) -> dict[str, bytes]:
 def _read_archive(path: Path, member: str) -> dict[str, bytes]:
     """The two files wanted, read straight from the archive: nothing is unpacked to disk."""
     if not path.is_file():
-        raise UserError("there is no such file or folder", str(path), "Give a model.tar.gz or the folder it was made of.")
+        raise UserError("there is no such file or folder", str(path), "Give a model.tar.gz, or its folder.")
     files: dict[str, bytes] = {}
     try:
         for info, file in _members(path):

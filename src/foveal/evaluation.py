@@ -29,7 +29,12 @@ class Judged:
 
 
 def evaluate(
-    predictor: Predictor | str | Path, dataset: Dataset | str | Path, *, split: str | None = None, top_k: int | None = None, workers: int | None = None
+    predictor: Predictor | str | Path,
+    dataset: Dataset | str | Path,
+    *,
+    split: str | None = None,
+    top_k: int | None = None,
+    workers: int | None = None,
 ) -> Judged:
     """Judge a model on one split of a data set.
 
@@ -108,5 +113,7 @@ def _pick(predictor: Predictor, dataset: Dataset, split: str | None) -> tuple[So
     source = parts[split]
     if source is None:
         there = ", ".join(name for name, part in parts.items() if part is not None)
-        raise UserError(f"there is no {split} split in it (found: {there})", dataset.train.origin, "Choose another --split.")
+        raise UserError(
+            f"there is no {split} split in it (found: {there})", dataset.train.origin, "Choose another --split."
+        )
     return source, split, said

@@ -1,8 +1,8 @@
 """Asking a trained model: pictures in, names and scores out.
 
-    >>> model = foveal.load("model.tar.gz")
-    >>> model.predict("cat.jpg")[0].label
-    'cat'
+>>> model = foveal.load("model.tar.gz")
+>>> model.predict("cat.jpg")[0].label
+'cat'
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from foveal.artifact import Artifact, open_artifact
 from foveal.data.decode import decode
 from foveal.data.views import Preprocessing, views
 from foveal.errors import BadPicture, UserError
+from foveal.models.device import choose_device, place
 from foveal.models.network import ClassificationNetwork, NetworkSpec, build
-from foveal.models.device import choose_device
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 Picture = "str | Path | bytes | NDArray[np.uint8] | Image"
 
@@ -121,9 +121,7 @@ class Predictor:
         decoded = _decoded(image, self.rule.channels, name)
         return views(self.rule, decoded)[0].pixels
 
-    def _batches(
-        self, images: Iterable[Any], batch_size: int
-    ) -> Iterator[tuple[list[str], torch.Tensor, list[str]]]:
+    def _batches(self, images: Iterable[Any], batch_size: int) -> Iterator[tuple[list[str], torch.Tensor, list[str]]]:
         numbered = enumerate(images)
         while chunk := list(islice(numbered, batch_size)):
             names, pixels, problems = [], [], []
@@ -217,6 +215,5 @@ def load(path: str | Path, *, device: str = "auto", epoch: int | None = None) ->
             "Copy the artifact again.",
         )
     network.load_state_dict(tensors)
-    network.to(choose_device(device).device, memory_format=torch.channels_last)
-    network.eval()
+    place(network, choose_device(device).device).eval()
     return Predictor(network, Preprocessing.from_dict(artifact.preprocessing), artifact)

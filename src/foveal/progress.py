@@ -29,10 +29,8 @@ def track(items: Iterable[T], total: int, what: str, every: float = 0.2, quiet: 
     terminal = sys.stderr.isatty()
     started = shown = time.monotonic()
     every = every if terminal else 15.0
-    count = 0
-    for item in items:
+    for count, item in enumerate(items, 1):
         yield item
-        count += 1
         now = time.monotonic()
         if not quiet and now - shown >= every:
             left = (now - started) / count * (total - count)

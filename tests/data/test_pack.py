@@ -66,12 +66,13 @@ def test_files_that_are_there_stay_unless_told(photos, tmp_path):
     with pytest.raises(UserError) as caught:
         pack(data, tmp_path / "out", shuffle_seed=5, resize=8)
     assert str(caught.value) == (
-        f"{tmp_path}/out: train.rec, train.idx, val.rec, val.idx, test.rec, test.idx, classes.txt are there already\n"
+        f"{tmp_path}/out: train.rec, val.rec, test.rec, train.idx, val.idx, test.idx, classes.txt are there already\n"
         "Choose another folder, or overwrite them (--overwrite)."
     )
     assert (tmp_path / "out" / "train.rec").read_bytes() == before
-    pack(data, tmp_path / "out", resize=8, overwrite=True)
+    pack(data.train, tmp_path / "out", resize=8, overwrite=True)
     assert (tmp_path / "out" / "train.rec").read_bytes() != before
+    assert not (tmp_path / "out" / "val.rec").exists()
 
 
 @pytest.mark.parametrize(
@@ -121,15 +122,15 @@ def test_what_is_no_picture_is_left_out_and_named(photos, tmp_path):
     report = pack(open_data(photos), tmp_path / "out", shuffle_seed=None)
     assert report.counts["train"] == 3
     assert [(bad.where, bad.reason) for bad in report.bad] == [
-        (str(photos / "train/cat/broken.jpg"), "is no picture that Pillow knows"),
-        (str(photos / "train/cat/empty.jpg"), "is no picture that Pillow knows"),
+        (str(photos / "train/cat/broken.jpg"), "is not a picture of a known kind"),
+        (str(photos / "train/cat/empty.jpg"), "the picture file is empty"),
     ]
 
 
 def test_a_source_without_a_readable_picture_leaves_no_file(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.jpg").write_bytes(b"not a picture")
-    with pytest.raises(UserError, match=r"none of its 1 pictures can be read; the last: .*is no picture"):
+    with pytest.raises(UserError, match=r"none of its 1 pictures can be read; the last: .*is not a picture"):
         pack(open_data(tmp_path / "in"), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -138,4 +139,4 @@ def test_kinds_that_mxnet_can_not_read_are_said(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.gif").write_bytes(encoded(mode="L", kind="GIF"))
     report = pack(open_data(tmp_path / "in"), tmp_path / "out")
-    assert report.said[-1] == "kept as they are, though MXNet itself can't read them: 1 GIF"
+    assert report.said[-1] == f"1 pictures are of kinds that MXNet itself can't read, e.g. {tmp_path}/in/a/1.gif"

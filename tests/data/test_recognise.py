@@ -91,6 +91,11 @@ def test_files_that_are_no_data_are_told_apart(tmp_path, name, what):
     assert (caught.value.what, caught.value.where) == (what, str(tmp_path / name))
 
 
+def test_a_file_is_no_folder_per_class(tmp_path):
+    with pytest.raises(UserError, match="this is a file, not a folder per class"):
+        open_data(record(tmp_path / "a.rec", 0), form="folder")
+
+
 def test_nothing_there_is_told(tmp_path):
     with pytest.raises(UserError, match="there is no such file or folder"):
         open_data(tmp_path / "nine")

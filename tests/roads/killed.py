@@ -1,7 +1,7 @@
 """Trains, and kills itself (SIGKILL) at a given moment: `python killed.py MOMENT DATA OUT NAME=VALUE...`.
 
-MOMENT is `never`, or a place and a count: `step:7`, `validation:1`, `epoch:2`, `tensors:3` (inside the third writing of a
-checkpoint, half of its tensors on disk), `rename:2` (before the second checkpoint gets its name), `artifact:1`
+MOMENT is `never`, or a place and a count: `step:7`, `validation:1`, `epoch:2`, `tensors:3` (inside the third writing of
+a checkpoint, half of its tensors on disk), `rename:2` (before the second checkpoint gets its name), `artifact:1`
 (between the artifact's weights and its description), `archive:1` (half of the archive written).
 """
 

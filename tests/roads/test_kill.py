@@ -24,7 +24,15 @@ PLACES = {"step": 36, "validation": 60, "epoch": 3, "tensors": 8, "rename": 8, "
 
 
 def train(moment: str, data: Path, out: Path, workers: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(HERE / "killed.py"), moment, str(data), str(out), *SETTINGS, f"loader_workers={workers}"]
+    command = [
+        sys.executable,
+        str(HERE / "killed.py"),
+        moment,
+        str(data),
+        str(out),
+        *SETTINGS,
+        f"loader_workers={workers}",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 

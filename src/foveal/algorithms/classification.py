@@ -122,7 +122,8 @@ def probabilities(network: nn.Module, pixels: Tensor) -> Tensor:
     with torch.inference_mode(), exact_float32():
         if not len(pixels):
             return torch.zeros((0, 0))
-        return network(pixels.to(device)).float().softmax(dim=1).cpu()
+        logits: Tensor = network(pixels.to(device))
+        return logits.float().softmax(dim=1).cpu()
 
 
 class exact_float32:  # noqa: N801 - reads as a statement, like torch.inference_mode
@@ -138,7 +139,8 @@ class exact_float32:  # noqa: N801 - reads as a statement, like torch.inference_
 
 def collect(asked: Iterator[tuple[Batch, Tensor]], num_classes: int) -> Answers:
     """All answers of ``ask`` in one place."""
-    rows, labels, scores, bad = [], [], [], []
+    rows, labels, scores = [], [], []
+    bad: list[BadRecord] = []
     for batch, probability in asked:
         bad += batch.bad
         if len(batch.rows):
@@ -158,7 +160,5 @@ def verdict(answers: Answers, class_names: tuple[str, ...], top_k: int | None) -
     if not len(answers.rows):
         first = f"; the first: {answers.bad[0].where}: {answers.bad[0].reason}" if answers.bad else ""
         raise UserError(f"not one picture can be judged{first}", "", "Give validation data with readable pictures.")
-    judgement: ClassificationJudgement = judge_classification(
-        answers.probabilities, answers.labels, class_names, top_k
-    )
+    judgement: ClassificationJudgement = judge_classification(answers.probabilities, answers.labels, class_names, top_k)
     return Verdict(judgement.accuracy, figures(judgement), judgement.to_dict(), answers.bad)

@@ -99,7 +99,7 @@ def _weights(
     except NoWeights as error:
         if asked:
             raise
-        say(f"no pretrained weights ({error.what}): training from scratch, which needs many more pictures. {error.remedy}")
+        say(f"no pretrained weights ({error.what}): training from scratch, which needs more pictures. {error.remedy}")
         return None
     say(f"pretrained weights: {found.origin} for {found.network.label}, normalisation by {found.normalisation.source}")
     return found
@@ -162,7 +162,9 @@ def _modern(
         augmentation_type=augmentation,
         lr_schedule="one_cycle" if settings.max_minutes and "lr_schedule" not in given else settings.lr_schedule,
     )
-    say(f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epochs at most, augmentation {augmentation}")
+    say(
+        f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epochs at most, augmentation {augmentation}"
+    )
     return filled
 
 
@@ -187,7 +189,7 @@ def _batch(pictures: int, tuned: bool, small: bool) -> int:
 
 
 def _rate(optimizer: str, batch: int, tuned: bool) -> float:
-    """By optimizer and batch: linear in the batch for sgd and nag, its root for the adaptive ones (Granziol et al. 2022)."""
+    """Linear in the batch for sgd and nag, with its root for the adaptive ones (Granziol et al. 2022)."""
     if optimizer in ("sgd", "nag"):
         return (0.01 if tuned else 0.1) * batch / 128 * (8 if tuned else 1)
     base = 5e-4 if tuned else 1e-3
@@ -245,8 +247,7 @@ def _incremental(
     spec = replace(NetworkSpec.from_dict(earlier.network), num_classes=num_classes)
     rule = Preprocessing.from_dict(earlier.preprocessing)
     shape = (rule.channels, rule.height, rule.width)
-    kept = {"image_shape": shape, "resize": rule.resize, "num_layers": before.get("num_layers")}
-    settings = replace(settings, **kept)
+    settings = replace(settings, image_shape=shape, resize=rule.resize, num_layers=before.get("num_layers"))
     if settings.recipe == "modern":
         batch = settings.mini_batch_size or _batch(pictures, True, max(shape[1:]) <= SMALL)
         optimizer = settings.optimizer or "adamw"

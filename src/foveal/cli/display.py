@@ -48,7 +48,9 @@ class Display:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def __call__(self, event: Event) -> None:
@@ -76,7 +78,9 @@ class Display:
         if event.step:
             self.console.print(f"going on from step {event.step:,} of {event.epochs * event.steps_per_epoch:,}")
         else:
-            self.console.print(f"{event.epochs} epochs of {event.steps_per_epoch:,} steps of {event.batch_size} pictures")
+            self.console.print(
+                f"{event.epochs} epochs of {event.steps_per_epoch:,} steps of {event.batch_size} pictures"
+            )
         self.task = self.bar.add_task("", total=self.steps, epoch="", figures="", left="?")
 
     def _left(self, step: int) -> str:

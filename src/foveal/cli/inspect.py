@@ -58,7 +58,10 @@ def _artifact(path: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(artifact) | {"parameters": weights}, allow_nan=False))
         return
     network, rule = artifact.network, artifact.preprocessing
-    name = network["backbone"] or f"{network['family']} {network['num_layers']} layers {network.get('resnet') or ''}".strip()
+    name = (
+        network["backbone"]
+        or f"{network['family']} {network['num_layers']} layers {network.get('resnet') or ''}".strip()
+    )
     click.echo(f"{path} is a model: {artifact.algorithm}, {name}, {weights:,} numbers")
     click.echo(f"classes ({len(artifact.class_names)}): {', '.join(artifact.class_names[:20])}"
                + (", ..." if len(artifact.class_names) > 20 else ""))  # fmt: skip
@@ -89,7 +92,9 @@ def _run_or_checkpoint(path: Path, as_json: bool) -> None:
     else:
         plan = found.state["plan"]
         total = plan["epochs"] * plan["steps_per_epoch"]
-        click.echo(f"step {found.step:,} of {total:,}; best so far {found.state['best']} in epoch {found.state['best_epoch']}")
+        click.echo(
+            f"step {found.step:,} of {total:,}; best so far {found.state['best']} in epoch {found.state['best_epoch']}"
+        )
     if not single and (path / "model" / "foveal.json").is_file():
         _artifact(path / "model", as_json=False)
 
@@ -132,8 +137,8 @@ def _data(
     facts = look_at_pictures(dataset.train)
     bad = [record for source in splits.values() if source is not None for record in source.bad]
     if as_json:
-        fields = {"kind": "data", "form": dataset.train.form, "classes": dataset.class_names, "counts": counts}
-        fields |= {"median_size": [facts.width, facts.height], "grey": facts.grey}
+        fields: dict[str, object] = {"kind": "data", "form": dataset.train.form, "classes": dataset.class_names}
+        fields |= {"counts": counts, "median_size": [facts.width, facts.height], "grey": facts.grey}
         click.echo(json.dumps(fields | {"bad": [[record.where, record.reason] for record in bad]}))
         return
     click.echo(f"{path} is data")

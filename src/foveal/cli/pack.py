@@ -13,8 +13,8 @@ from foveal.cli.shared import data_options, say_lines
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @data_options
-@click.option("--resize", type=click.IntRange(1), help="Shrink or enlarge so that the shorter side has this many pixels.")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality after --resize.")
+@click.option("--resize", type=click.IntRange(1), help="Resize the shorter side to this many pixels.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG, after --resize.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which pictures are packed.")
 @click.option("--no-shuffle", is_flag=True, help="Keep the order of the data.")
 @click.option("--overwrite", is_flag=True, help="Replace .rec files that are there already.")

@@ -29,9 +29,14 @@ PICTURE_SUFFIXES = frozenset(
 @click.option("--embed", is_flag=True, help="JSON lines with the picture's features (length 1) instead of classes.")
 @click.option("--top-k", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
 @click.option(
-    "--min-score", type=click.FloatRange(0, 1), default=0.0, help='Answer "none" when no class reaches this probability.'
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help='Answer "none" below this probability.',
 )
-@click.option("--draw", type=click.Path(path_type=Path), help="Write each picture with its label drawn into this folder.")
+@click.option(
+    "--draw", type=click.Path(path_type=Path), help="Write pictures with their labels drawn into this folder."
+)
 @click.option("--epoch", type=click.IntRange(1), help="Ask a stored epoch (checkpoint_frequency), not the best.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 def command(
@@ -68,7 +73,9 @@ def command(
                 unreadable += 1
                 say_warning(f"{_name(name, files)}: {features.reason}")
             else:
-                click.echo(json.dumps({"picture": _name(name, files), "features": [round(v, 7) for v in features.tolist()]}))
+                click.echo(
+                    json.dumps({"picture": _name(name, files), "features": [round(v, 7) for v in features.tolist()]})
+                )
         sys.exit(1 if unreadable else 0)
     width = max(len(_name(file, files)) for file in files)
     answers = predictor.stream(_progress(files), top_k=top_k, min_score=min_score)
@@ -96,7 +103,9 @@ def find_pictures(given: tuple[str, ...]) -> list[str]:
         elif path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
             if not found:
-                raise UserError("no pictures in this folder", each, f"Looked for {', '.join(sorted(PICTURE_SUFFIXES))}.")
+                raise UserError(
+                    "no pictures in this folder", each, f"Looked for {', '.join(sorted(PICTURE_SUFFIXES))}."
+                )
             files += map(str, found)
         elif matches := sorted(glob(each, recursive=True)):
             files += [match for match in matches if Path(match).is_file()]

@@ -31,7 +31,10 @@ def _settings_options(command: Any) -> Any:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder of the run. [foveal-runs/<name of DATA>]")
 @click.option(
-    "--recipe", default="modern", show_default=True, help="modern, or original for every default of SageMaker's algorithm."
+    "--recipe",
+    default="modern",
+    show_default=True,
+    help="modern, or original: the defaults of SageMaker's.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Go on from this earlier model, also with more classes.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A hyperparameter by its SageMaker name.")
@@ -69,8 +72,8 @@ def command(
 
     A run that was stopped or killed goes on when the same command is given again.
     """
-    from foveal.container.log_lines import classification_log
     from foveal.cli.display import Display
+    from foveal.container.log_lines import classification_log
     from foveal.training.run import train
 
     given: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
@@ -105,6 +108,8 @@ def _pairs(pairs: tuple[str, ...]) -> dict[str, object]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not of the form NAME=VALUE, such as num_layers=18", param_hint="--set")
+            raise click.BadParameter(
+                f"{pair!r} is not of the form NAME=VALUE, such as num_layers=18", param_hint="--set"
+            )
         given[name.strip()] = value
     return given

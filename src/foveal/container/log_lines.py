@@ -1,4 +1,4 @@
-"""The log lines of SageMaker's Image Classification (reference 2.4), for scripts and metric expressions that read them."""
+"""The log lines of SageMaker's Image Classification (reference 2.4), for scripts and expressions that read them."""
 
 from __future__ import annotations
 

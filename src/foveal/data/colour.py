@@ -67,24 +67,24 @@ def jitter(image: Bytes, brightness: float, contrast: float, saturation: float) 
     Returns:
         uint8, same shape, clipped to 0..255.
     """
-    pixels = image.astype(np.float32)
-    grey = pixels
-    if image.shape[2] == 3:
-        grey = pixels[:, :, :1] * _LUMA[0]
-        grey += pixels[:, :, 1:2] * _LUMA[1]
-        grey += pixels[:, :, 2:] * _LUMA[2]
+    planes = [np.ascontiguousarray(image[:, :, c]).astype(np.float32) for c in range(image.shape[2])]
+    grey = planes[0].copy()
+    if len(planes) == 3:
+        grey *= _LUMA[0]
+        grey += planes[1] * _LUMA[1]
+        grey += planes[2] * _LUMA[2]
     mean = float(grey.mean())
-    scale = brightness * contrast
-    shift = np.float32(brightness * (1 - contrast) * mean + 0.5)  # the half rounds
-    if image.shape[2] == 3 and saturation != 1:
-        grey *= np.float32(scale * (1 - saturation))
-        pixels *= np.float32(scale * saturation)
-        pixels += grey
-    else:
-        pixels *= np.float32(scale)
-    pixels += shift
-    np.clip(pixels, 0, 255, out=pixels)
-    return pixels.astype(np.uint8)
+    own = saturation if len(planes) == 3 else 1.0
+    grey *= np.float32(brightness * contrast * (1 - own))
+    grey += np.float32(brightness * (1 - contrast) * mean + 0.5)  # the half rounds
+    out = np.empty_like(image)
+    for c, plane in enumerate(planes):
+        plane *= np.float32(brightness * contrast * own)
+        plane += grey
+        np.maximum(plane, np.float32(0), out=plane)
+        np.minimum(plane, np.float32(255), out=plane)
+        out[:, :, c] = plane
+    return out
 
 
 def _moved(values: NDArray[np.uint16], by: int) -> Floats:

@@ -47,7 +47,9 @@ def look_at_pictures(source: Source) -> Facts:
                 sizes.append(image.size)
                 grey = grey and image.mode in ("1", "L", "I", "I;16", "F")
         except (BadPicture, UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            problem = problem or f"{source.where(row)}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            problem = (
+                problem or f"{source.where(row)}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
     if not sizes:
         raise UserError(
             f"none of the {len(rows)} pictures looked at can be read; the first: {problem}",

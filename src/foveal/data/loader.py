@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -98,7 +98,8 @@ def make_batch(
         pixels.append(picture)
         targets.append(target)
         kept.append(row)
-    stacked = torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros((0, 1, 1, decoder.channels), dtype=torch.uint8)
+    nothing = torch.zeros((0, 1, 1, decoder.channels), dtype=torch.uint8)
+    stacked = torch.from_numpy(np.stack(pixels)) if pixels else nothing
     return Batch(stacked, collate(targets), np.asarray(kept, dtype=np.int64), tuple(bad))
 
 
@@ -109,8 +110,8 @@ def batches(
     prepare: Prepare,
     collate: Callable[[list[Any]], Any],
     workers: int,
-) -> Iterator[Batch]:
-    """Batches of the positions ``(start, stop)`` that ``slices`` names, in that order, made ahead by ``workers`` threads.
+) -> Generator[Batch, None, None]:
+    """Batches of the positions ``(start, stop)`` that ``slices`` names, in order, made ahead by ``workers`` threads.
 
     With 0 workers each batch is made when it is asked for.
     """

@@ -49,6 +49,8 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
     if not path.exists():
         raise UserError("there is no such file or folder", str(path), "Check the path.")
     if path.is_file():
+        if options.form == "folder":
+            raise UserError("this is a file, not a folder per class", str(path), TEACH, setting="form")
         return {"all": Found(options.form or _form_of_file(path, said), (path,))}
     _refuse_artifact(path)
     files, folders = _entries(path)
@@ -86,7 +88,10 @@ def _split_order(item: tuple[str, object]) -> int:
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Visible files and folders, each sorted by name."""
-    there = sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
+    try:
+        there = sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
+    except OSError as error:
+        raise UserError(f"can't be opened: {error.strerror}", str(folder), "Check who may read it.") from error
     return [entry for entry in there if entry.is_file()], [entry for entry in there if entry.is_dir()]
 
 

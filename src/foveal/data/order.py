@@ -18,7 +18,7 @@ _AUGMENT = 0x617567
 
 @dataclass(frozen=True)
 class Order:
-    """A sequence of rows of an indexed source of ``length`` pictures, shuffled anew each pass (or ``shuffle=False``)."""
+    """A sequence of rows of an indexed source of ``length`` pictures, shuffled anew each pass (or not)."""
 
     length: int
     seed: int

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from foveal.data.decode import decode, picture_size
 from foveal.data.recognise import CLASSES_FILE
 from foveal.errors import BadPicture, UserError
 from foveal.files import write_text
@@ -22,7 +23,9 @@ from foveal.progress import track
 from foveal.records import BadRecord, Dataset, Labels, Source
 
 _FILES = {"train": "train.rec", "validation": "val.rec", "test": "test.rec"}
-_MXNET_READS = {"JPEG", "MPO", "PNG", "BMP", "TIFF", "PPM"}  # the others are read by Foveal, not by MXNet's OpenCV
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # modes of Pillow
+# First bytes of JPEG, PNG, BMP, TIFF and the PNM family: what the OpenCV within MXNet reads
+_MXNET_READS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def pack(
         pass_through: keep the encoded bytes of pictures that aren't resized. Otherwise, and with ``resize``, pictures
             are turned upright and encoded anew: PNG stays PNG, all else becomes JPEG.
         shuffle_seed: of the order; None keeps the order of the data. (MXNet shuffles only within 64 MB when reading.)
-        overwrite: replace files that are there.
+        overwrite: replace the files of an earlier packing, all of them.
         quiet: show no progress.
 
     Each file is written aside and renamed. Pictures that can't be read are left out and named in ``bad``; with
@@ -79,10 +82,10 @@ def pack(
     targets = [out / _FILES[name] for name in splits]
     files = [file for target in targets for file in (target, target.with_suffix(".idx"))]
     files += [out / CLASSES_FILE] if names is not None else []
-    _make_room(out, files, overwrite)
+    earlier = _make_room(out, overwrite)
     bad: list[BadRecord] = []
     counts: dict[str, int] = {}
-    foreign: dict[str, int] = {}
+    foreign: list[str] = []
     for (name, source), target in zip(splits.items(), targets, strict=True):
         job = _Job(resize, quality, pass_through and resize is None, bad, foreign)
         rows = track(_order(len(source), shuffle_seed), len(source), f"packing {target.name}", quiet=quiet)
@@ -98,6 +101,9 @@ def pack(
             )
     if names is not None:
         write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in names))
+    for file in earlier:
+        if file not in files:
+            file.unlink()
     said = [
         f"{target}: {counts[name]:,} pictures, {target.stat().st_size / 1e6:,.1f} MB"
         for name, target in zip(splits, targets, strict=True)
@@ -105,27 +111,32 @@ def pack(
     said.append("in the order of the data" if shuffle_seed is None else f"order shuffled with seed {shuffle_seed}")
     said += [f"left out: {len(bad):,} pictures; the first: {bad[0].where}: {bad[0].reason}"] if bad else []
     if foreign:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(foreign.items()))
-        said.append(f"kept as they are, though MXNet itself can't read them: {kinds}")
+        said.append(f"{len(foreign):,} pictures are of kinds that MXNet itself can't read, e.g. {foreign[0]}")
     return PackReport(tuple(files), counts, tuple(bad), tuple(said))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """How to encode, and where to note what is left out (``bad``) and kinds MXNet can't read (``foreign``)."""
+    """How to encode, and where to note what is left out (``bad``) and what MXNet can't read (``foreign``)."""
 
     resize: int | None
     quality: int
     keep_bytes: bool
     bad: list[BadRecord]
-    foreign: dict[str, int]
+    foreign: list[str]
 
 
-def _make_room(out: Path, files: list[Path], overwrite: bool) -> None:
-    there = [file.name for file in files if file.exists()]
+def _make_room(out: Path, overwrite: bool) -> list[Path]:
+    """Make the folder; returns files of an earlier packing, which are refused unless they may be replaced.
+
+    Any of them counts: an old val.rec beside a new train.rec would be taken for its validation data.
+    """
+    records = [out / file for file in _FILES.values()]
+    family = [*records, *(file.with_suffix(".idx") for file in records), out / CLASSES_FILE]
+    there = [file for file in family if file.exists()]
     if there and not overwrite:
         raise UserError(
-            f"{', '.join(there)} {'are' if len(there) > 1 else 'is'} there already",
+            f"{', '.join(file.name for file in there)} {'are' if len(there) > 1 else 'is'} there already",
             str(out),
             "Choose another folder, or overwrite them (--overwrite).",
         )
@@ -135,6 +146,7 @@ def _make_room(out: Path, files: list[Path], overwrite: bool) -> None:
         raise UserError(
             f"can't be made: {error.strerror}", str(out), "Choose a folder that you may write to."
         ) from error
+    return there
 
 
 def _order(length: int, seed: int | None) -> list[int]:
@@ -148,14 +160,12 @@ def _records(source: Source, rows: Iterator[int], job: _Job) -> Iterator[tuple[i
     """(row, payload) of each picture that can be read, in the order of ``rows``."""
     labels = source.labels()
     for row in rows:
+        where = source.where(row)
         try:
             picture = source.read(row).picture
-            encoded = _checked(picture, job) if job.keep_bytes else _encoded(picture, job)
+            encoded = _checked(picture, where, job) if job.keep_bytes else _encoded(picture, where, job)
         except BadPicture as error:
-            job.bad.append(BadRecord(error.where or source.where(row), error.what))
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-            what = "is no picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error)
-            job.bad.append(BadRecord(source.where(row), what))
+            job.bad.append(BadRecord(error.where or where, error.what))
         else:
             yield row, pack_record(encoded, _stored(labels, row), row)
 
@@ -166,37 +176,29 @@ def _stored(labels: Labels, row: int) -> float | np.ndarray[tuple[int], np.dtype
     return float(values[0]) if len(values) == 1 else values
 
 
-def _checked(picture: bytes, job: _Job) -> bytes:
+def _checked(picture: bytes, where: str, job: _Job) -> bytes:
     """The same bytes, once their header has been read."""
-    with Image.open(io.BytesIO(picture)) as image:
-        kind = image.format or "?"
-    if kind not in _MXNET_READS:
-        job.foreign[kind] = job.foreign.get(kind, 0) + 1
+    picture_size(picture, where)
+    if not picture.startswith(_MXNET_READS):
+        job.foreign.append(where)
     return picture
 
 
-def _encoded(picture: bytes, job: _Job) -> bytes:
-    """Decoded, turned upright, resized and encoded anew."""
+def _encoded(picture: bytes, where: str, job: _Job) -> bytes:
+    """Decoded, turned upright, resized and encoded anew; grey stays grey."""
+    picture_size(picture, where)  # refuses what can't be opened, so that the next line can
     with Image.open(io.BytesIO(picture)) as opened:
-        kind = "PNG" if opened.format == "PNG" else "JPEG"
-        if opened.format == "JPEG" and job.resize is not None and opened.mode in ("L", "RGB"):
-            opened.draft(opened.mode, (2 * job.resize, 2 * job.resize))  # decode at 1/2, 1/4, 1/8 while that is ample
-        image = ImageOps.exif_transpose(opened)
-        grey = image.mode in ("1", "L", "LA", "I;16", "I;16B", "I", "F")
-        if image.mode.startswith("I") or image.mode == "F":
-            image = _to_8_bits(image)
-        image = image.convert("L" if grey else "RGB")
+        grey, png = opened.mode in _GREY, opened.format == "PNG"
+    pixels = decode(picture, 1 if grey else 3, where)
+    image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
     if job.resize is not None:
         image = image.resize(_shorter_side(image.size, job.resize), Image.Resampling.BICUBIC, reducing_gap=3.0)
     kept = io.BytesIO()
-    image.save(kept, kind, **({"quality": job.quality, "subsampling": 0} if kind == "JPEG" else {}))
+    if png:
+        image.save(kept, "PNG")
+    else:
+        image.save(kept, "JPEG", quality=job.quality, subsampling=0)
     return kept.getvalue()
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey cut to its upper 8 bits, as OpenCV does; what is beyond 16 bits is clipped."""
-    values = np.clip(np.asarray(image).astype(np.float64), 0, 65535)
-    return Image.fromarray((values / 256 if values.max(initial=0) > 255 else values).astype(np.uint8))
 
 
 def _shorter_side(size: tuple[int, int], side: int) -> tuple[int, int]:

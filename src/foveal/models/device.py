@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from foveal.errors import UserError
 
@@ -29,7 +30,7 @@ class Precision:
 
 
 def choose_device(asked: str) -> Device:
-    """``auto`` takes a CUDA card, else Apple's MPS, else the CPU. Raises UserError when the one asked for is missing."""
+    """``auto`` takes a CUDA card, else Apple's MPS, else the CPU. Raises UserError when it is missing."""
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if asked.startswith("cuda"):
@@ -68,6 +69,11 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     return Precision(
         None, False, "precision: float32 instead of float16, because this CPU has neither avx512_bf16 nor amx"
     )
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to where it computes; filters channels-last, which pictures are already."""
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _cpu_has_bfloat16() -> bool:

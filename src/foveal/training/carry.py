@@ -34,7 +34,7 @@ def carry_over(
         raise UserError(
             f"the data lacks classes of the earlier model: {', '.join(missing[:5])}",
             "model",
-            "Incremental training keeps all earlier classes and may add new ones: give pictures of each, or train anew.",
+            "Incremental training keeps all earlier classes and may add some: give pictures of each, or train anew.",
         )
     mine = network.state_dict()
     rows = torch.tensor([class_names.index(name) for name in earlier.class_names])

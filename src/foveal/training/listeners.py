@@ -26,9 +26,9 @@ def to_all(listeners: Iterable[Listener]) -> Listener:
 def journal(path: Path) -> Listener:
     """Writes ``metrics.jsonl``: a line every ``log_steps`` steps and one an epoch.
 
-    ``kind`` is ``step`` or ``epoch``; epochs and batches count from 0, ``step`` from 1. Only the fields
-    ``seconds`` and ``pictures_per_second`` depend on the clock. When a run is resumed, lines of steps after the
-    checkpoint are cut off, since those steps come again.
+    ``kind`` is ``step`` or ``epoch``; epochs and batches count from 0, ``step`` from 1. Only the fields ``seconds``
+    (training, validation) and ``pictures_per_second`` depend on the clock. When a run is resumed, lines of steps after
+    the checkpoint are cut off, since those steps come again.
     """
 
     def write(fields: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def journal(path: Path) -> Listener:
                     **{f"train:{name}": value for name, value in event.train.items()},
                     **{f"validation:{name}": value for name, value in event.validation.items()},
                     "improved": event.improved,
-                    "seconds": {"train": round(event.train_seconds, 3), "validation": round(event.validation_seconds, 3)},
+                    "seconds": [round(event.train_seconds, 3), round(event.validation_seconds, 3)],
                 }
             )
 

@@ -7,7 +7,7 @@ first step whose loss was not finite stay there, and are read only before someth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +160,7 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
     return progress
 
 
-def training_batches(job: Job, step: int) -> Iterator[Batch]:
+def training_batches(job: Job, step: int) -> Generator[Batch, None, None]:
     """The batches of the run from ``step`` on; one stream over all epochs, so that the workers never fall idle."""
     size = job.plan.batch_size
     seed = job.order.seed

@@ -56,6 +56,4 @@ def measure_pace(job: Job, started: float) -> Pace:
 def _first(pictures: Decoder, count: int) -> Subset:
     rows = np.arange(min(count, len(pictures.source)), dtype=np.int64)
     assert isinstance(pictures.source, Subset)
-    return Subset(pictures.source, rows, [pictures.source.checked[row] for row in rows])
-
-
+    return Subset(pictures.source, rows, [pictures.source.checked[row] for row in rows.tolist()])

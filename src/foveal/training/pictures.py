@@ -84,8 +84,6 @@ def check_pictures(dataset: Dataset, settings: ClassificationSettings, tell: Lis
     )
 
 
-
-
 def _bound(bad: int, good: int, settings: ClassificationSettings, origin: str) -> None:
     """Raises UserError when more records were left out on opening than the settings allow."""
     allowed = math.ceil(settings.bad_records_limit * (bad + good))

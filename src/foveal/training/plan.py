@@ -4,7 +4,7 @@ is resumed follows the plan it began with, on a quicker or a slower day."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from foveal.progress import duration
@@ -58,7 +58,8 @@ def make_plan(settings: ClassificationSettings, pictures: int, pace: Pace | None
     batch = min(settings.mini_batch_size, pictures)
     if batch < settings.mini_batch_size:
         said.append(
-            f"mini_batch_size is lowered from {settings.mini_batch_size} to {batch}: there are {pictures} training pictures"
+            f"mini_batch_size is lowered from {settings.mini_batch_size} to {batch}, "
+            f"as there are {pictures} training pictures"
         )
     steps, epochs = pictures // batch, settings.epochs
     if pace is not None and settings.max_minutes is not None:
@@ -93,7 +94,3 @@ def _ema_decay(decay: float | None, total: int) -> float | None:
     if decay is None or decay == 0:
         return None
     return decay if decay > 0 else min(0.9995, max(0.9, 1 - 20 / total))
-
-
-def with_epochs(settings: ClassificationSettings, epochs: int) -> ClassificationSettings:
-    return replace(settings, epochs=epochs)

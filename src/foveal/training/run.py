@@ -36,7 +36,7 @@ from foveal.data.recognise import open_data
 from foveal.data.views import Preprocessing
 from foveal.errors import UserError
 from foveal.files import lock, write_json
-from foveal.models.device import choose_device, choose_precision
+from foveal.models.device import choose_device, choose_precision, place
 from foveal.models.network import ClassificationNetwork, NetworkSpec, build
 from foveal.settings import ClassificationSettings, Parsed, parse_settings
 from foveal.training.carry import carry_over
@@ -145,7 +145,7 @@ def _run(
     resolved = _resolved(out, parsed, identity, pictures, device.device, earlier[0] if earlier else None, tell)
     settings = resolved.settings
     network = _network(resolved, settings.seed, earlier, pictures, checkpoint is None, tell)
-    network.to(device.device, memory_format=torch.channels_last)
+    place(network, device.device)
     job = _job(out, resolved, pictures, network, device.device, tell)
     if checkpoint is None:
         pace = measure_pace(job, started) if settings.max_minutes is not None else None
@@ -194,9 +194,8 @@ def _resolved(
     begun = any((out / "checkpoints").glob("step-*"))
     if begun or fields["weights"] is None:
         return Resolved(settings, spec, rule, None, ())
-    again = resolve(
-        parsed.settings, parsed.given, look_at_pictures(pictures.train), spec.num_classes, len(pictures.train), device, earlier
-    )
+    facts, count = look_at_pictures(pictures.train), len(pictures.train)
+    again = resolve(parsed.settings, parsed.given, facts, spec.num_classes, count, device, earlier)
     return Resolved(settings, spec, rule, again.weights, ())
 
 
@@ -348,7 +347,7 @@ def _read_run(out: Path) -> dict[str, Any] | None:
 
 
 def _earlier_run(out: Path, identity: dict[str, Any]) -> Result | None:
-    """The result of a finished run in ``out``, or None; a run with other settings or data is not mixed with this one."""
+    """The result of a finished run in ``out``, or None. Raises UserError for a run with other settings or data."""
     stored = _read_run(out)
     if stored is None:
         return None
