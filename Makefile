@@ -51,6 +51,7 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 	  echo "$(PYTHON) cannot make virtual environments: its module venv or ensurepip is missing."; \
 	  echo "On Debian and Ubuntu, as root: apt-get install python3-venv. Or name another Python: make venv PYTHON=..."; \
 	  exit 1; }
+	@rm -f $@ $(VENV)/dev.stamp  # what fails below is not taken for done the next time
 	@sed -i.bak 's/^include-system-site-packages = .*/include-system-site-packages = $(if $(filter none,$(TORCH)),true,false)/' \
 	  $(VENV)/pyvenv.cfg && rm -f $(VENV)/pyvenv.cfg.bak
 ifeq ($(strip $(TORCH)),pinned)
@@ -65,10 +66,10 @@ else
 	  echo "TORCH=none takes the torch that $(PYTHON) has, and it has none. Leave TORCH out, or name a PYTHON with torch."; \
 	  exit 1; }
 endif
+	@$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' >> $(VENV)/constraints.txt
 endif
 	$(PIP) install -c $(VENV)/constraints.txt -e .
 	@echo '$(strip $(TORCH))' > $(CHOICE)
-	@rm -f $(VENV)/dev.stamp
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp

@@ -145,7 +145,7 @@ def _modern(
     resize = settings.resize
     if resize is None:
         resize = min(shape[1:]) if small and facts.same else modern_resize(shape[1], shape[2])
-    rate = settings.learning_rate or _rate(optimizer, batch, tuned)
+    rate = _rate(optimizer, batch, tuned) if settings.learning_rate is None else settings.learning_rate
     decay = settings.weight_decay
     if decay is None:
         decay = {"adamw": 0.05, "adam": 0.0, "rmsprop": 0.0}.get(optimizer, 5e-4)
@@ -256,7 +256,7 @@ def _incremental(
             settings,
             mini_batch_size=batch,
             optimizer=optimizer,
-            learning_rate=settings.learning_rate or _rate(optimizer, batch, True),
+            learning_rate=_rate(optimizer, batch, True) if settings.learning_rate is None else settings.learning_rate,
             weight_decay=0.05 if settings.weight_decay is None else settings.weight_decay,
             epochs=settings.epochs or max(TUNED_EPOCHS[0], min(TUNED_EPOCHS[1], round(TUNED_SEEN / pictures))),
             augmentation_type=settings.augmentation_type or ("pad_crop" if small else "random_resized_crop"),

@@ -51,6 +51,7 @@ def _artifact(path: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from foveal.artifact import open_artifact
+    from foveal.models.network import NetworkSpec
 
     artifact, tensors = open_artifact(path)
     weights = sum(tensor.numel() for tensor in tensors.values())
@@ -58,10 +59,7 @@ def _artifact(path: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(artifact) | {"parameters": weights}, allow_nan=False))
         return
     network, rule = artifact.network, artifact.preprocessing
-    name = (
-        network["backbone"]
-        or f"{network['family']} {network['num_layers']} layers {network.get('resnet') or ''}".strip()
-    )
+    name = NetworkSpec.from_dict(network, str(path)).label
     click.echo(f"{path} is a model: {artifact.algorithm}, {name}, {weights:,} numbers")
     click.echo(f"classes ({len(artifact.class_names)}): {', '.join(artifact.class_names[:20])}"
                + (", ..." if len(artifact.class_names) > 20 else ""))  # fmt: skip

@@ -127,7 +127,8 @@ def _lightness_saturation() -> NDArray[np.uint16]:
     room = np.where(light < np.float32(0.5), high + low, np.float32(2) - high - low)
     spread = high - low
     saturation = np.divide(spread, room, out=np.zeros_like(room), where=spread > 0)
-    table = np.rint(light * np.float32(255)).astype(np.uint16) << np.uint16(8)
+    table: NDArray[np.uint16] = np.rint(light * np.float32(255)).astype(np.uint16)
+    table <<= np.uint16(8)
     table |= np.rint(saturation * np.float32(255)).astype(np.uint16)
     return table.reshape(-1)
 

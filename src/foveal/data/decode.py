@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from foveal.errors import BadPicture, UserError
@@ -30,7 +30,7 @@ _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101  # numbers of tags in EXI
 _USUAL = ("PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF", "JPEG")
 # EPS would start Ghostscript, WMF and the like draw with the system's own code; none of them hold photographs.
 _REFUSED = frozenset(_USUAL) | {"EPS", "WMF", "PSD", "FPX", "MIC", "MPEG", "HDF5", "GRIB", "BUFR", "CONTAINER", "PCD"}
-# What Pillow's readers raise on damaged files; each was seen on one.
+# What Pillow's readers raise on damaged files, most of them undocumented.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -176,10 +176,10 @@ def _open(picture: bytes | io.BufferedReader, where: str) -> Image.Image:
     try:
         try:
             return Image.open(file, formats=_USUAL)
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             file.seek(0)
             return Image.open(file, formats=_unusual())
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         jpeg = isinstance(picture, bytes) and picture.startswith(_JPEG)
         reason = "damaged JPEG: its header cannot be read" if jpeg else "is not a picture of a known kind"
         raise BadPicture(reason, where) from error

@@ -50,12 +50,15 @@ class Batch:
 class Decoder:
     """Reads and decodes pictures of one source, and keeps the decoded ones while they fit ``cache_bytes``.
 
-    Keeping them saves the decoding in every later pass; a set that does not fit is kept in part.
+    Keeping them saves the decoding in every later pass; a set that does not fit is kept in part. ``smaller`` holds the
+    rows seen so far whose pictures fall below ``smallest`` (height, width) in a side: they are enlarged later.
     """
 
-    def __init__(self, source: Source, channels: int, cache_bytes: int = 0) -> None:
+    def __init__(self, source: Source, channels: int, cache_bytes: int = 0, smallest: tuple[int, int] = (0, 0)) -> None:
         self.source = source
         self.channels = channels
+        self.smallest = smallest
+        self.smaller: set[int] = set()
         self._room = cache_bytes
         self._kept: dict[int, tuple[NDArray[np.uint8], Label]] = {}
         self._lock = Lock()
@@ -68,6 +71,8 @@ class Decoder:
         sample = self.source.read(row)
         image = decode(sample.picture, self.channels, self.source.where(row))
         with self._lock:
+            if image.shape[0] < self.smallest[0] or image.shape[1] < self.smallest[1]:
+                self.smaller.add(row)
             if image.nbytes <= self._room:
                 self._room -= image.nbytes
                 self._kept[row] = (image, sample.label)

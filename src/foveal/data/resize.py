@@ -1,8 +1,8 @@
 """Changing the geometry of decoded pictures: resizing and affine warps, uint8 [H, W, C] in and out.
 
-Resizing goes through torch's uint8 kernels: 3 to 6 times as quick as Pillow and within a quarter of OpenCV's speed
-(``benchmarks/pictures.py`` prints the ratios), with integer arithmetic that is at most 1 level (0.2 on average) from
-OpenCV's. They run on one thread whatever torch's thread count, so loader threads do not fight.
+Resizing goes through torch's uint8 kernels: three to six times as quick as Pillow, while OpenCV would take about two
+thirds of their time (``benchmarks/pictures.py`` prints the ratios). Their integer arithmetic is at most 1 level (0.2 on
+average) from OpenCV's, and they run on one thread whatever torch's thread count, so loader threads do not fight.
 
 Coordinates are continuous: pixel i covers i to i + 1, and the picture 0 to its size.
 """
@@ -50,9 +50,7 @@ def resize(
     return np.ascontiguousarray(out)
 
 
-def warp(
-    image: NDArray[np.uint8], forward: NDArray[np.float64], window: Box, fill: int = 255
-) -> NDArray[np.uint8]:
+def warp(image: NDArray[np.uint8], forward: NDArray[np.float64], window: Box, fill: int = 255) -> NDArray[np.uint8]:
     """A window of the picture moved by an affine map; bilinear, with ``fill`` outside the picture.
 
     Positions are rounded to 1/32 pixel and the weights are whole numbers, as in OpenCV's warpAffine (3 and 4).
@@ -130,9 +128,7 @@ def _source_positions(forward: NDArray[np.float64], window: Box) -> tuple[NDArra
 def _pack(image: NDArray[np.uint8], fill: int) -> NDArray[np.uint64]:
     """uint64 [H + 4, W + 4]: the channels of each pixel side by side, with a border of ``fill``."""
     height, width, channels = image.shape
-    packed = np.full(
-        (height + 4, width + 4), sum(fill << (_LANE * c) for c in range(channels)), dtype=np.uint64
-    )
+    packed = np.full((height + 4, width + 4), sum(fill << (_LANE * c) for c in range(channels)), dtype=np.uint64)
     inner = image[:, :, channels - 1].astype(np.uint64)
     for c in range(channels - 2, -1, -1):
         inner <<= np.uint64(_LANE)

@@ -31,6 +31,7 @@ from foveal.training.events import (
     ModelWritten,
     PictureSkipped,
     RunStarted,
+    Said,
     StepDone,
     Stopped,
 )
@@ -146,6 +147,8 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
             break
         check_finite(progress, plan)
         trained = time.monotonic()
+        if epoch == done:
+            tell_enlarged(job, tell)
         judged = job.ema.network if job.ema is not None else network
         verdict = algorithm.judge(judged, job.validation) if job.validation is not None else None
         seconds = (trained - began, time.monotonic() - trained)
@@ -243,6 +246,15 @@ def note_bad(job: Job, progress: Progress, bad: tuple[BadRecord, ...], tell: Lis
             "Mend or remove the pictures named in bad_records.jsonl, or raise bad_records_limit.",
             "bad_records_limit",
         )
+
+
+def tell_enlarged(job: Job, tell: Listener) -> None:
+    """Say once, after the first epoch, how many pictures had to be enlarged."""
+    smaller = len(job.pictures.smaller)
+    if smaller:
+        height, width = job.pictures.smallest
+        seen = len(job.pictures.source)
+        tell(Said(f"{smaller:,} of {seen:,} pictures are smaller than {height} x {width} and are enlarged", warning=True))
 
 
 def tell_epoch(

@@ -250,7 +250,7 @@ def _job(
         autocast=precision.autocast,
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scale),
         clip_gradient=settings.clip_gradient,
-        pictures=Decoder(pictures.train, rule.channels, cache),
+        pictures=Decoder(pictures.train, rule.channels, cache, (rule.height, rule.width)),
         validation=None if pictures.validation is None else Decoder(pictures.validation, rule.channels, cache),
         order=Order(len(pictures.train), settings.seed),
         workers=workers,
