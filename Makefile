@@ -62,7 +62,7 @@ ifneq ($(strip $(TORCH)),none)
 	$(PIP) install -c $(VENV)/constraints.txt $(TORCH)
 else
 	@$(PIP) uninstall -q -y torch torchvision 2>/dev/null
-	@$(BIN)/python -c 'import torch; print("torch", torch.__version__, "is taken from", torch.__file__)' || { \
+	@$(BIN)/python -c 'import torch; print("torch", torch.__version__, "is taken from", torch.__file__)' 2>/dev/null || { \
 	  echo "TORCH=none takes the torch that $(PYTHON) has, and it has none. Leave TORCH out, or name a PYTHON with torch."; \
 	  exit 1; }
 endif

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 MINUTES = 6.0
-SHOWN = 12
+SHOWN = 20
 
 
 def foveal(*arguments: object) -> None:
@@ -64,20 +64,18 @@ def main() -> None:
 
 def draw_predictions(run: Path, test: Path, target: Path) -> Path:
     """A sheet of test pictures, one or two of each class, with what they are and what the model says."""
-    from foveal.draw import contact_sheet
-    from PIL import Image
-
     import foveal
+    from foveal.data.decode import decode
+    from foveal.draw import Caption, contact_sheet
 
     classes = sorted(folder for folder in test.iterdir() if folder.is_dir())
     files = [sorted(folder.iterdir())[turn] for turn in range(2) for folder in classes][:SHOWN]
     answers = foveal.load(run).predict(files)
     captions = [
-        f"{answer.label} {answer.score:.0%}" + ("" if answer.label == file.parent.name else f"\nis {file.parent.name}")
+        Caption(answer.label or "none", answer.score, file.parent.name)
         for file, answer in zip(files, answers, strict=True)
     ]
-    right = [answer.label == file.parent.name for file, answer in zip(files, answers, strict=True)]
-    contact_sheet([Image.open(file).convert("RGB") for file in files], captions, columns=4, right=right).save(target)
+    contact_sheet([decode(file.read_bytes(), 3) for file in files], captions, columns=5).save(target)
     return target
 
 

@@ -37,6 +37,15 @@ WEIGHTS = "model.safetensors"
 ARCHIVE = "model.tar.gz"
 MAX_DESCRIPTION = 64 << 20  # bytes; 10,000 class names and their figures fit many times
 MAX_WEIGHTS = 16 << 30
+DESCRIBED: dict[str, type] = {
+    "algorithm": str,
+    "network": dict,
+    "class_names": list,
+    "preprocessing": dict,
+    "settings": dict,
+    "sha256": str,
+}
+"""What ``foveal.json`` must hold besides its format, and of which kind."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,51 @@ def write_epoch(folder: Path, epoch: int, tensors: Mapping[str, Tensor]) -> None
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, aside and renamed."""
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_aside(path, lambda aside: save_file(ready, aside))
+    try:
+        write_aside(path, lambda aside: save_file(ready, aside))
+    except SafetensorError as error:
+        raise UserError(f"can't be written: {error}", str(path), "Look whether there is room on the disk.") from error
+
+
+def check_fit(
+    mine: Mapping[str, Tensor], tensors: Mapping[str, Tensor], place: str, any_rows: tuple[str, ...] = ()
+) -> None:
+    """Check stored weights against a network's: the same names and shapes, all finite.
+
+    Args:
+        any_rows: names of tensors whose first dimension may differ.
+
+    Raises:
+        UserError: naming the first tensor that is wrong.
+    """
+    wrong = [name for name in mine.keys() | tensors.keys() if name not in mine or name not in tensors]
+    for name in mine.keys() & tensors.keys():
+        start = int(name in any_rows)
+        if mine[name].shape[start:] != tensors[name].shape[start:]:
+            wrong.append(name)
+    if wrong:
+        raise UserError(
+            f"the weights do not fit the network that {DESCRIPTION} names ({len(wrong)} tensors, e.g. {min(wrong)})",
+            place,
+            "Copy the artifact again.",
+        )
+    broken = sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
+    if broken:
+        raise UserError(
+            f"the weights are not finite ({len(broken)} tensors, e.g. {broken[0]})",
+            place,
+            "Train anew with a lower learning_rate, or take an earlier epoch (--epoch).",
+        )
+
+
+def expect_algorithm(artifact: Artifact, name: str, place: str) -> None:
+    """Raises UserError for a model of another algorithm."""
+    if artifact.algorithm != name:
+        raise UserError(
+            f"this is a model of {artifact.algorithm}; here one of {name} is needed",
+            place,
+            "Name another model; or update Foveal, when this one was trained by a newer version.",
+        )
 
 
 def pack_artifact(folder: Path, archive: Path) -> None:
@@ -139,9 +192,11 @@ def open_artifact(path: str | Path, epoch: int | None = None) -> tuple[Artifact,
         raise UserError(
             f"the weights {member} are not in it (stored epochs: {stored})",
             str(place),
-            "Train with checkpoint_frequency=1 to keep every epoch."
-            if epoch is not None
-            else "Copy the artifact again.",
+            "Copy the artifact again."
+            if epoch is None
+            else "Train with checkpoint_frequency=1 to keep every epoch."
+            if stored == "none"
+            else "Choose one of the stored epochs.",
         )
     if epoch is None and hashlib.sha256(files[WEIGHTS]).hexdigest() != fields["sha256"]:
         raise UserError(
@@ -162,20 +217,37 @@ def open_artifact(path: str | Path, epoch: int | None = None) -> tuple[Artifact,
 
 def _fields(content: bytes, place: Path) -> dict[str, Any]:
     try:
-        fields: dict[str, Any] = json.loads(content)
-        number = fields["format"]
-        missing = [name for name in ("algorithm", "network", "class_names", "sha256") if name not in fields]
-    except (ValueError, KeyError, TypeError) as error:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{DESCRIPTION} can't be read ({error})", str(place), "Copy the artifact again.") from error
-    if number != FORMAT:
+    number = fields.get("format") if isinstance(fields, dict) else None
+    if number is not None and number != FORMAT:
         raise UserError(
             f"the artifact has format {number}; this version of Foveal reads format {FORMAT}",
             str(place),
             "Update Foveal: pip install --upgrade foveal",
         )
+    problem = "it is no JSON object" if not isinstance(fields, dict) else _problem(fields)
+    if problem:
+        raise UserError(f"{DESCRIPTION} is damaged: {problem}", str(place), "Copy the artifact again.")
+    found: dict[str, Any] = fields
+    return found
+
+
+def _problem(fields: Mapping[str, Any]) -> str:
+    """What is wrong with a description, or an empty text."""
+    missing = [name for name in ("format", *DESCRIBED) if name not in fields]
     if missing:
-        raise UserError(f"{DESCRIPTION} lacks {', '.join(missing)}", str(place), "Copy the artifact again.")
-    return fields
+        return f"it lacks {', '.join(missing)}"
+    kinds = DESCRIBED | {"metrics": dict, "data": dict, "thresholds": dict}
+    for name, kind in kinds.items():
+        value = fields.get(name, kind())
+        if not isinstance(value, kind) or (
+            isinstance(value, list) and not all(isinstance(each, str) for each in value)
+        ):
+            return f"{name} is {json.dumps(value)[:80]}"
+    classes, names = fields["network"].get("num_classes", len(fields["class_names"])), len(fields["class_names"])
+    return "" if classes == names else f"it names {names} classes, its network has {classes}"
 
 
 def _read_folder(folder: Path, member: str) -> dict[str, bytes]:
@@ -198,9 +270,11 @@ def _read_archive(path: Path, member: str) -> dict[str, bytes]:
                 raise UserError(f"{info.name} claims {info.size:,} bytes; at most {limit:,} are read", str(path))
             files[info.name] = file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"the archive can't be read ({type(error).__name__}: {error})", str(path), "Copy the archive again."
-        ) from error
+        with path.open("rb") as opened:
+            other = opened.read(4) == b"PK\x03\x04"
+        what = "this is a zip archive, not a model.tar.gz" if other else f"the archive can't be read ({error})"
+        remedy = "Unpack it, and give the folder with foveal.json." if other else "Copy the archive again."
+        raise UserError(what, str(path), remedy) from error
     return files
 
 

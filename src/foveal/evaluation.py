@@ -105,7 +105,8 @@ def _pick(predictor: Predictor, dataset: Dataset, split: str | None) -> tuple[So
                 dataset.train.origin,
                 "Give the training data as it was, or --split all.",
             )
-        indices, _ = class_indices(dataset.train, None, dataset.class_names if dataset.named else None)
+        names = dataset.class_names if dataset.named else None
+        indices, _ = class_indices(dataset.train, None, names, gaps_allowed=True)
         rows = stratified_split(indices, data["validation_fraction"], data["seed"], dataset.train.groups)
         chosen = rows[1] if split == "validation" else rows[0]
         said.append(f"the {len(chosen):,} pictures that training {'set aside' if split == 'validation' else 'used'}")

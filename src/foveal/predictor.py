@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveal.algorithms.classification import ASKING_BATCH, exact_float32, probabilities
-from foveal.artifact import Artifact, open_artifact
+from foveal.algorithms.classification import ASKING_BATCH, NAME, exact_float32, probabilities
+from foveal.artifact import Artifact, check_fit, expect_algorithm, open_artifact
 from foveal.data.decode import decode
 from foveal.data.views import Preprocessing, views
 from foveal.errors import BadPicture, UserError
@@ -204,16 +204,22 @@ def load(path: str | Path, *, device: str = "auto", epoch: int | None = None) ->
         UserError: when it is no artifact of ours, or a damaged one.
     """
     artifact, tensors = open_artifact(path, epoch)
-    network = build(NetworkSpec.from_dict(artifact.network))
-    mine = network.state_dict()
-    wrong = [name for name in mine.keys() | tensors.keys() if name not in mine or name not in tensors]
-    wrong += [name for name in mine.keys() & tensors.keys() if mine[name].shape != tensors[name].shape]
-    if wrong:
+    expect_algorithm(artifact, NAME, str(path))
+    spec = NetworkSpec.from_dict(artifact.network, str(path))
+    rule = Preprocessing.from_dict(artifact.preprocessing, str(path))
+    if (rule.channels, rule.height, rule.width) != spec.image_shape:
         raise UserError(
-            f"the weights do not fit the network that foveal.json names ({len(wrong)} tensors, e.g. {min(wrong)})",
+            f"the network takes pictures of {_size(spec.image_shape)}, "
+            f"preprocessing gives {_size((rule.channels, rule.height, rule.width))}",
             str(path),
             "Copy the artifact again.",
         )
+    network = build(spec)
+    check_fit(network.state_dict(), tensors, str(path))
     network.load_state_dict(tensors)
     place(network, choose_device(device).device).eval()
-    return Predictor(network, Preprocessing.from_dict(artifact.preprocessing), artifact)
+    return Predictor(network, rule, artifact)
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return f"{shape[1]} x {shape[2]} pixels in {shape[0]} channels"

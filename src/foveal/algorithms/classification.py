@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.algorithms.algorithm import Algorithm, Verdict
+from foveal.algorithms.memory import enough_memory
 from foveal.data.augment import augment
 from foveal.data.loader import Batch, Decoder, batches
 from foveal.data.order import Order
@@ -119,7 +120,9 @@ def probabilities(network: nn.Module, pixels: Tensor) -> Tensor:
     """
     device = next(network.parameters()).device
     network.eval()
-    with torch.inference_mode(), exact_float32():
+    asking = f"asking about {len(pixels)} pictures of {pixels.shape[1]} x {pixels.shape[2]} pixels"
+    remedy = "Close what else uses the memory, or ask on another device."
+    with torch.inference_mode(), exact_float32(), enough_memory(asking, remedy):
         if not len(pixels):
             return torch.zeros((0, 0))
         logits: Tensor = network(pixels.to(device))

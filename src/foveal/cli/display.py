@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from foveal.cli.shared import plain
 from foveal.progress import duration
 from foveal.training.events import (
     EpochDone,
@@ -56,9 +57,9 @@ class Display:
     def __call__(self, event: Event) -> None:
         match event:
             case Said(text, warning):
-                self.console.print(f"Warning: {text}" if warning else text)
+                self.console.print(plain(f"Warning: {text}" if warning else text))
             case PictureSkipped(where, reason):
-                self.console.print(f"Warning: skipped {where}: {reason}")
+                self.console.print(plain(f"Warning: skipped {where}: {reason}"))
             case RunStarted():
                 self._start(event)
             case StepDone():

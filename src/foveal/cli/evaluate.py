@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from foveal.cli.shared import data_options, say_lines, say_warning
+from foveal.cli.shared import DEVICES, PATH, data_options, say_lines, say_warning
 
 
 @click.command("evaluate")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
+@click.argument("data", type=PATH)
 @data_options
 @click.option(
     "--split",
@@ -22,7 +22,7 @@ from foveal.cli.shared import data_options, say_lines, say_warning
     help="Part of the data to judge on. Left out: test if there is one, else validation, else all of it.",
 )
 @click.option("--epoch", type=click.IntRange(1), help="Judge a stored epoch (checkpoint_frequency), not the best.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
 @click.option("--top-k", type=click.IntRange(2), help="Also the share with the label among the k best.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything judged as one JSON object.")
 def command(
@@ -71,6 +71,7 @@ def command(
 def show(details: Mapping[str, Any]) -> None:
     """Figures, the per-class table, and the confusions that happen most, for a person."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -82,12 +83,12 @@ def show(details: Mapping[str, Any]) -> None:
     for name in details:
         if name.startswith("top_k_accuracy_"):
             console.print(f"{name} {details[name]:.6f}", highlight=False)
-    table = Table("class", *(click.style(n) for n in ("precision", "recall", "F1", "pictures")), box=None)
+    table = Table("class", "precision", "recall", "F1", "pictures", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in details["per_class"]:
         figures = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
-        table.add_row(row["class"], *figures, f"{row['support']:,}")
+        table.add_row(escape(row["class"]), *figures, f"{row['support']:,}")
     console.print(table)
     for pair in details["mixed_up"][:5]:
         line = f"{pair['count']:,} of class {pair['label']} were taken for {pair['predicted']}"

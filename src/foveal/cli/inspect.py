@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from foveal.cli.shared import data_options
+from foveal.cli.shared import PATH, data_options, plain
 from foveal.errors import UserError
 
 
 @click.command("inspect")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="For a .rec file: every record as a JSON line; else one object.")
 def command(
@@ -61,11 +61,11 @@ def _artifact(path: Path, as_json: bool) -> None:
     network, rule = artifact.network, artifact.preprocessing
     name = NetworkSpec.from_dict(network, str(path)).label
     click.echo(f"{path} is a model: {artifact.algorithm}, {name}, {weights:,} numbers")
-    click.echo(f"classes ({len(artifact.class_names)}): {', '.join(artifact.class_names[:20])}"
+    click.echo(f"classes ({len(artifact.class_names)}): {plain(', '.join(artifact.class_names[:20]))}"
                + (", ..." if len(artifact.class_names) > 20 else ""))  # fmt: skip
     resize = f", shorter side to {rule['resize']}" if rule.get("resize") else ""
     click.echo(f"pictures: {rule['kind']} to {rule['height']} x {rule['width']}, {rule['channels']} channels{resize}")
-    if artifact.metrics:
+    if {"accuracy", "count"} <= artifact.metrics.keys():
         accuracy, count = artifact.metrics["accuracy"], artifact.metrics["count"]
         click.echo(f"epoch {artifact.epoch}: validation accuracy {accuracy:.6f} on {count:,} pictures")
     click.echo(f"trained with recipe {artifact.settings.get('recipe')}; every setting: foveal inspect {path} --json")
@@ -99,7 +99,7 @@ def _run_or_checkpoint(path: Path, as_json: bool) -> None:
 
 def _records(path: Path) -> int:
     """Every record as a JSON line; exit status 1 when something in the file is damaged."""
-    from foveal.formats.recordio import describe
+    from foveal.formats.imagerecord import describe
 
     damaged = False
     for line in describe(path):
@@ -141,12 +141,13 @@ def _data(
         return
     click.echo(f"{path} is data")
     for line in dataset.said:
-        click.echo(line)
+        click.echo(plain(line))
     size = f"all {facts.width} x {facts.height}" if facts.same else f"about {facts.width} x {facts.height}"
     click.echo(f"pictures: {size}{', grey' if facts.grey else ''} ({facts.looked} looked at)")
-    width = max(len(name) for name in dataset.class_names)
+    names = [plain(name) for name in dataset.class_names]
+    width = max(map(len, names))
     click.echo(f"{'class':<{width}}" + "".join(f"{name:>12}" for name in counts))
-    for number, name in enumerate(dataset.class_names):
+    for number, name in enumerate(names):
         click.echo(f"{name:<{width}}" + "".join(f"{each[number]:>12,}" for each in counts.values()))
     for record in bad:
-        click.echo(f"left out: {record.where}: {record.reason}")
+        click.echo(plain(f"left out: {record.where}: {record.reason}"))

@@ -5,12 +5,14 @@ Nothing heavy is imported here: ``foveal --help`` answers at once, and each comm
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
 
 import click
 
+from foveal.cli.shared import say_error
 from foveal.errors import UserError
 
 COMMANDS = {
@@ -20,6 +22,26 @@ COMMANDS = {
     "predict": "Ask a trained model about pictures.",
     "inspect": "Tell what a file or folder is.",
 }
+
+NO_ROOM = "Make room on the disk, or write elsewhere; a training run goes on when the same command is given again."
+OTHER_PATH = "Name another path, or move away what is there."
+OUTSIDE = {
+    errno.ENOSPC: NO_ROOM,
+    errno.EDQUOT: NO_ROOM,
+    errno.EFBIG: NO_ROOM,
+    errno.EACCES: "Change who may read and write it, or name another path.",
+    errno.EPERM: "Change who may read and write it, or name another path.",
+    errno.EROFS: "Name a path that can be written to.",
+    errno.EISDIR: OTHER_PATH,
+    errno.ENOTDIR: OTHER_PATH,
+    errno.EEXIST: OTHER_PATH,
+    errno.ENOTEMPTY: OTHER_PATH,
+    errno.ENAMETOOLONG: "Name a shorter path.",
+    errno.ELOOP: "Mend the link.",
+    errno.EIO: "Look whether the disk or the network drive is well.",
+    errno.EMFILE: "Allow more open files (ulimit -n).",
+}
+"""What the system refuses for reasons outside the program, and what to do; other errors are bugs and show where."""
 
 
 class Commands(click.Group):
@@ -60,8 +82,7 @@ def main() -> None:
     try:
         foveal.main(standalone_mode=False)
     except UserError as error:
-        first, _, rest = str(error).partition("\n")
-        click.echo(f"Error: {first}" + (f"\n{rest}" if rest else ""), err=True)
+        say_error(str(error))
         sys.exit(2)
     except click.ClickException as error:
         error.show()
@@ -72,6 +93,17 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise
+        where = error.filename2 or error.filename or "the system"
+        say_error(
+            f"{os.fsdecode(where) if isinstance(where, bytes) else where}: {error.strerror}\n{OUTSIDE[error.errno]}"
+        )
+        sys.exit(2)
+    except MemoryError as error:
+        say_error(f"the memory does not suffice{f': {error}' if str(error) else ''}\nTake smaller pictures or batches.")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from foveal.cli.shared import data_options, say_lines
+from foveal.cli.shared import PATH, data_options, say_lines
 
 
 @click.command("pack", epilog="RecordIO is one file of any number of pictures: quick to copy, to shuffle and to read.")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("data", type=PATH)
+@click.argument("out", type=PATH)
 @data_options
-@click.option("--resize", type=click.IntRange(1), help="Resize the shorter side to this many pixels.")
+@click.option("--resize", type=click.IntRange(1, 10_000), help="Resize the shorter side to this many pixels.")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG, after --resize.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which pictures are packed.")
 @click.option("--no-shuffle", is_flag=True, help="Keep the order of the data.")

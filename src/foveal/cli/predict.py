@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foveal.cli.shared import say_warning
+from foveal.cli.shared import DEVICES, PATH, plain, say_warning
 from foveal.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PICTURE_SUFFIXES = frozenset(
 
 
 @click.command("predict")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @click.option("--embed", is_flag=True, help="JSON lines with the picture's features (length 1) instead of classes.")
@@ -34,11 +34,9 @@ PICTURE_SUFFIXES = frozenset(
     default=0.0,
     help='Answer "none" below this probability.',
 )
-@click.option(
-    "--draw", type=click.Path(path_type=Path), help="Write pictures with their labels drawn into this folder."
-)
+@click.option("--draw", type=PATH, help="Write pictures with their labels drawn into this folder.")
 @click.option("--epoch", type=click.IntRange(1), help="Ask a stored epoch (checkpoint_frequency), not the best.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
 def command(
     model: Path,
     pictures: tuple[str, ...],
@@ -65,7 +63,10 @@ def command(
     files = find_pictures(pictures)
     predictor = load(model, device=device, epoch=epoch)
     if draw is not None:
-        draw.mkdir(parents=True, exist_ok=True)
+        try:
+            draw.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't be made: {error.strerror}", str(draw), "Name another folder for --draw.") from error
     unreadable = 0
     if embed:
         for name, features in predictor.embed(_given(files)):
@@ -77,7 +78,7 @@ def command(
                     json.dumps({"picture": _name(name, files), "features": [round(v, 7) for v in features.tolist()]})
                 )
         sys.exit(1 if unreadable else 0)
-    width = max(len(_name(file, files)) for file in files)
+    width = max(len(plain(_name(file, files))) for file in files)
     answers = predictor.stream(_progress(files), top_k=top_k, min_score=min_score)
     for file, answer in zip(files, answers, strict=True):
         name = _name(file, files)
@@ -85,7 +86,7 @@ def command(
             unreadable += 1
             say_warning(f"{name}: {answer.reason}")
             continue
-        click.echo(json.dumps(_fields(name, answer)) if as_json else _row(name, answer, min(width, 60)))
+        click.echo(json.dumps(_fields(name, answer)) if as_json else plain(_row(plain(name), answer, min(width, 60))))
         if draw is not None:
             _draw(predictor, file, answer, draw)
     if unreadable:
@@ -100,15 +101,15 @@ def find_pictures(given: tuple[str, ...]) -> list[str]:
         path = Path(each)
         if each == "-" or path.is_file():
             files.append(each)
-        elif path.is_dir():
+        elif each and path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
             if not found:
                 raise UserError(
                     "no pictures in this folder", each, f"Looked for {', '.join(sorted(PICTURE_SUFFIXES))}."
                 )
             files += map(str, found)
-        elif matches := sorted(glob(each, recursive=True)):
-            files += [match for match in matches if Path(match).is_file()]
+        elif matches := [match for match in sorted(glob(each, recursive=True)) if Path(match).is_file()]:
+            files += matches
         else:
             raise UserError("there is no such picture, folder or match of a pattern", each, "Check the path.")
     return files
@@ -160,4 +161,4 @@ def _draw(predictor: Predictor, file: str, answer: Prediction, folder: Path) -> 
     while target.exists():
         number += 1
         target = folder / f"{Path(file).stem}-{number}.png"
-    draw_label(image, [f"{label}  {answer.score:.1%}"]).save(target)
+    draw_label(image, [f"{label}\t{answer.score:.1%}"]).save(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,19 @@ import click
 C = TypeVar("C", bound=Callable[..., Any])
 
 FORMS = ("recordio", "lst", "folder", "csv")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class _Path(click.Path):
+    """A path; an empty text, as of a shell's unset variable, is not taken for the folder one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
 
 
 def data_options(command: C) -> C:
@@ -18,8 +32,8 @@ def data_options(command: C) -> C:
     for option in (
         click.option("--label-column", metavar="NAME", help="Column of a CSV file that holds the label."),
         click.option("--file-column", metavar="NAME", help="Column of a CSV file that holds the picture's path."),
-        click.option("--test", type=click.Path(path_type=Path), help="Test data, when it lies elsewhere."),
-        click.option("--validation", type=click.Path(path_type=Path), help="Validation data, when it lies elsewhere."),
+        click.option("--test", type=PATH, help="Test data, when it lies elsewhere."),
+        click.option("--validation", type=PATH, help="Validation data, when it lies elsewhere."),
         click.option("--format", "form", type=click.Choice(FORMS), help="Form of the data, instead of recognising it."),
     ):
         command = option(command)
@@ -29,8 +43,21 @@ def data_options(command: C) -> C:
 def say_lines(lines: Iterable[str]) -> None:
     """Decisions and their reasons, on standard error, so that standard output stays data."""
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
 
 
 def say_warning(line: str) -> None:
-    click.echo(f"Warning: {line}", err=True)
+    click.echo(f"Warning: {plain(line)}", err=True)
+
+
+def say_error(text: str) -> None:
+    """What is wrong and what to do, a line each."""
+    click.echo("Error: " + "\n".join(map(plain, text.split("\n"))), err=True)
+
+
+def plain(text: str) -> str:
+    """Text as a terminal can show it in one line: control characters, which names of files may hold, as escapes."""
+    return "".join(
+        each if unicodedata.category(each) not in ("Cc", "Cs") else each.encode("unicode_escape").decode()
+        for each in text
+    )

@@ -8,9 +8,13 @@ from typing import Any
 
 import click
 
-from foveal.cli.shared import data_options
+from foveal.cli.shared import PATH, data_options
 from foveal.settings import describe_settings
 
+NO_SETTINGS = frozenset(
+    "data output validation test model form file_column label_column tensorboard_folder listeners".split()
+)
+"""What ``foveal.training.run.train`` takes besides the recipe and the settings."""
 STOPPED = {"SIGINT": 130, "SIGTERM": 143}  # exit status of a run that was stopped, as shells give it
 
 
@@ -28,17 +32,17 @@ def _settings_options(command: Any) -> Any:
 
 
 @click.command("train")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder of the run. [foveal-runs/<name of DATA>]")
+@click.argument("data", type=PATH)
+@click.option("--output", "-o", type=PATH, help="Folder of the run. [foveal-runs/<name of DATA>]")
 @click.option(
     "--recipe",
     default="modern",
     show_default=True,
     help="modern, or original: the defaults of SageMaker's.",
 )
-@click.option("--model", type=click.Path(path_type=Path), help="Go on from this earlier model, also with more classes.")
+@click.option("--model", type=PATH, help="Go on from this earlier model, also with more classes.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A hyperparameter by its SageMaker name.")
-@click.option("--tensorboard", type=click.Path(path_type=Path), help="Also write TensorBoard files into this folder.")
+@click.option("--tensorboard", type=PATH, help="Also write TensorBoard files into this folder.")
 @click.option("--sagemaker-log", is_flag=True, help="Print the log lines of SageMaker's algorithm to standard output.")
 @data_options
 @_settings_options
@@ -78,6 +82,7 @@ def command(
 
     given: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
     given |= _pairs(pairs)
+    recipe = str(given.pop("recipe", recipe))
     with Display() as display:
         listeners: list[Any] = [display]
         if sagemaker_log:
@@ -87,6 +92,7 @@ def command(
             output,
             recipe=recipe,
             validation=validation,
+            test=test,
             model=model,
             form=form,
             file_column=file_column,
@@ -110,6 +116,10 @@ def _pairs(pairs: tuple[str, ...]) -> dict[str, object]:
         if not equals or not name:
             raise click.BadParameter(
                 f"{pair!r} is not of the form NAME=VALUE, such as num_layers=18", param_hint="--set"
+            )
+        if name.strip() in NO_SETTINGS:
+            raise click.BadParameter(
+                f"{name.strip()!r} is no hyperparameter, but an option or argument", param_hint="--set"
             )
         given[name.strip()] = value
     return given

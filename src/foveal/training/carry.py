@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from foveal.artifact import Artifact
+from foveal.artifact import Artifact, check_fit
 from foveal.errors import UserError
 from foveal.models.network import ClassificationNetwork
 
@@ -37,6 +37,7 @@ def carry_over(
             "Incremental training keeps all earlier classes and may add some: give pictures of each, or train anew.",
         )
     mine = network.state_dict()
+    check_fit(mine, tensors, "model", network.classifier_names)
     rows = torch.tensor([class_names.index(name) for name in earlier.class_names])
     for name, tensor in mine.items():
         if name in network.classifier_names:

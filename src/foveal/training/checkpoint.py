@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foveal.errors import UserError
 from foveal.files import sha256, sync, write_json
 
 KEPT = 2
+STATE = ("plan", "pictures", "best", "best_epoch", "early", "bad", "scaler", "threads", "torch")
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -45,7 +48,10 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     aside = folder / f".step-{checkpoint.step:08d}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, aside / "tensors.safetensors")
+    try:
+        save_file({name: t.contiguous() for name, t in checkpoint.tensors.items()}, aside / "tensors.safetensors")
+    except SafetensorError as error:
+        raise UserError(f"can't be written: {error}", str(final), "Look whether there is room on the disk.") from error
     sync(aside / "tensors.safetensors")
     write_json(aside / "state.json", checkpoint.state)
     hashes = {name: sha256(aside / name) for name in ("tensors.safetensors", "state.json")}
@@ -65,7 +71,7 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     for step, path in _newest_first(folder):
         problem = _problem(path)
         if problem:
-            passed.append(f"checkpoint {path.name} is torn ({problem}): the one before is used")
+            passed.append(f"checkpoint {path.name} is torn ({problem}) and passed over")
             continue
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return Checkpoint(step, load_file(path / "tensors.safetensors"), state), passed
@@ -87,6 +93,10 @@ def _problem(path: Path) -> str:
         for name in ("tensors.safetensors", "state.json"):
             if sha256(path / name) != hashes[name]:
                 return f"{name} differs from its SHA-256"
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        lacking = [name for name in STATE if name not in state]
+        if lacking:
+            return f"state.json lacks {lacking[0]}: another version wrote it"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
     except (OSError, ValueError, KeyError, TypeError) as error:

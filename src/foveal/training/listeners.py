@@ -100,7 +100,10 @@ def bad_records(path: Path) -> Listener:
 
 
 def tensorboard(folder: Path) -> Listener:
-    """Writes TensorBoard event files through tensorboardX (extra ``tensorboard``). Raises UserError without it."""
+    """Writes TensorBoard event files through tensorboardX (extra ``tensorboard``).
+
+    Raises UserError without it, and for a folder that can't be made.
+    """
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
@@ -109,6 +112,10 @@ def tensorboard(folder: Path) -> Listener:
             "tensorboard",
             'Install it: pip install "foveal[tensorboard]"',
         ) from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't be made: {error.strerror}", str(folder), "Name another folder.") from error
     writer: Any = None
 
     def listen(event: Event) -> None:

@@ -254,7 +254,9 @@ def tell_enlarged(job: Job, tell: Listener) -> None:
     if smaller:
         height, width = job.pictures.smallest
         seen = len(job.pictures.source)
-        tell(Said(f"{smaller:,} of {seen:,} pictures are smaller than {height} x {width} and are enlarged", warning=True))
+        tell(
+            Said(f"{smaller:,} of {seen:,} pictures are smaller than {height} x {width} and are enlarged", warning=True)
+        )
 
 
 def tell_epoch(

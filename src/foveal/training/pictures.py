@@ -12,7 +12,7 @@ from foveal.data.check import class_indices, count_warnings
 from foveal.data.split import stratified_split
 from foveal.data.subset import Subset
 from foveal.errors import UserError
-from foveal.records import Dataset
+from foveal.records import Dataset, Source
 from foveal.settings import ClassificationSettings
 from foveal.training.events import Listener, Said
 
@@ -52,10 +52,7 @@ def check_pictures(dataset: Dataset, settings: ClassificationSettings, tell: Lis
     validation: Subset | None = None
     split_off = False
     if dataset.validation is not None:
-        theirs, theirs_left_out = class_indices(dataset.validation, len(class_names), names, channel="validation")
-        for record in theirs_left_out:
-            tell(Said(f"left out: {record.where}: {record.reason}", warning=True))
-        validation = Subset(dataset.validation, np.arange(len(theirs)), theirs.tolist())
+        validation = _checked_validation(dataset.validation, class_names, names, tell)
     elif settings.recipe == "original":
         raise UserError(
             "recipe=original needs validation data, as the original does, and there is none",
@@ -82,6 +79,24 @@ def check_pictures(dataset: Dataset, settings: ClassificationSettings, tell: Lis
         split_off=split_off,
         labels=indices[usable],
     )
+
+
+def _checked_validation(
+    source: Source, class_names: tuple[str, ...], names: tuple[str, ...] | None, tell: Listener
+) -> Subset:
+    """Validation pictures whose classes are all among those of the training data. Raises UserError."""
+    indices, left_out = class_indices(source, None, names, channel="validation", gaps_allowed=True)
+    for record in left_out:
+        tell(Said(f"left out: {record.where}: {record.reason}", warning=True))
+    beyond = np.flatnonzero(indices >= len(class_names))
+    if len(beyond):
+        row = int(beyond[0])
+        raise UserError(
+            f"the validation data has class {indices[row]}, the training data only 0..{len(class_names) - 1}",
+            source.where(row),
+            "Validate on classes that are trained: mend the label, or add training pictures of that class.",
+        )
+    return Subset(source, np.arange(len(indices)), indices.tolist())
 
 
 def _bound(bad: int, good: int, settings: ClassificationSettings, origin: str) -> None:

@@ -14,7 +14,6 @@ What a run leaves in its folder:
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,14 +26,14 @@ from torch import Tensor, nn
 
 from foveal.algorithms.algorithm import Verdict
 from foveal.algorithms.classification import NAME, classification
+from foveal.algorithms.memory import enough_memory
 from foveal.algorithms.recipe import Resolved, resolve
-from foveal.artifact import Artifact, open_artifact, pack_artifact, write_artifact, write_epoch
+from foveal.artifact import Artifact, expect_algorithm, open_artifact, pack_artifact, write_artifact, write_epoch
 from foveal.data.facts import look_at_pictures
 from foveal.data.loader import Decoder, default_workers
 from foveal.data.order import Order
 from foveal.data.recognise import open_data
 from foveal.data.views import Preprocessing
-from foveal.errors import UserError
 from foveal.files import lock, write_json
 from foveal.models.device import choose_device, choose_precision, place
 from foveal.models.network import ClassificationNetwork, NetworkSpec, build
@@ -50,11 +49,21 @@ from foveal.training.optimizers import build_optimizer
 from foveal.training.pace import measure_pace
 from foveal.training.pictures import Pictures, check_pictures
 from foveal.training.plan import Plan, make_plan
+from foveal.training.run_folder import find_finished, make_folder, read_run
 from foveal.training.stopping import stop_on_signals
 from foveal.weights import load_pretrained
 
-FREE = ("device", "loader_workers", "checkpoint_seconds", "checkpoint_steps", "cache_pictures", "strict")
+FREE = (
+    "device",
+    "loader_workers",
+    "checkpoint_seconds",
+    "checkpoint_steps",
+    "cache_pictures",
+    "strict",
+    "bad_records_limit",
+)
 """Settings that may differ when a run is resumed: they change how it runs, not what comes out."""
+SMALLER = "Lower mini_batch_size or image_shape, or take a network of fewer layers."
 CACHE_BYTES = 1 << 30  # decoded pictures kept in memory at most
 
 
@@ -82,6 +91,7 @@ def train(
     *,
     recipe: str = "modern",
     validation: str | Path | None = None,
+    test: str | Path | None = None,
     model: str | Path | None = None,
     form: str | None = None,
     file_column: str | None = None,
@@ -98,6 +108,7 @@ def train(
             unfinished run and returns the result of a finished one.
         recipe: ``modern``, or ``original`` for every default of SageMaker's algorithm.
         validation: validation data, when it lies elsewhere; else a part of the training data is set aside.
+        test: test data, when it lies elsewhere; only its classes are checked, it is never trained or chosen on.
         model: an earlier artifact to go on from (incremental training).
         form, file_column, label_column: how to read ``data``, where recognising it is not enough.
         tensorboard_folder: also write TensorBoard files there.
@@ -111,15 +122,20 @@ def train(
     parsed = parse_settings(settings, recipe=recipe)
     for line in parsed.warnings:
         tell(Said(line, warning=True))
-    dataset = open_data(data, form=form, validation=validation, file_column=file_column, label_column=label_column)
+    dataset = open_data(
+        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+    )
     out = Path(output) if output is not None else Path("foveal-runs") / (Path(data).resolve().stem or "data")
+    make_folder(out)
     with lock(out, "another process is training into this folder"):
         pictures = check_pictures(dataset, parsed.settings, tell)
         identity = _identity(parsed.settings, pictures, model)
-        finished = _earlier_run(out, identity)
+        finished = find_finished(out, identity)
         if finished is not None:
             tell(Said(f"this run is finished already; for a new one name another output folder than {out}"))
-            return finished
+            figures = _scalars(open_artifact(out / "model")[0].metrics)
+            archive = str(out / "model.tar.gz")
+            return Result(str(out / "model"), archive, figures, finished["best_epoch"], finished["stopped"])
         kept = [journal(out / "metrics.jsonl"), bad_records(out / "bad_records.jsonl")]
         if tensorboard_folder is not None:
             kept.append(tensorboard(Path(tensorboard_folder)))
@@ -142,13 +158,17 @@ def _run(
     for line in torn:
         tell(Said(line, warning=True))
     earlier = open_artifact(model) if model is not None else None
+    if earlier is not None:
+        expect_algorithm(earlier[0], NAME, str(model))
     resolved = _resolved(out, parsed, identity, pictures, device.device, earlier[0] if earlier else None, tell)
     settings = resolved.settings
     network = _network(resolved, settings.seed, earlier, pictures, checkpoint is None, tell)
     place(network, device.device)
     job = _job(out, resolved, pictures, network, device.device, tell)
+    step = f"a step of {job.plan.batch_size:,} pictures of {resolved.rule.height} x {resolved.rule.width} pixels"
     if checkpoint is None:
-        pace = measure_pace(job, started) if settings.max_minutes is not None else None
+        with enough_memory(step, SMALLER):
+            pace = measure_pace(job, started) if settings.max_minutes is not None else None
         plan, said = make_plan(settings, len(pictures.train), pace)
         for line in said:
             tell(Said(line))
@@ -156,7 +176,7 @@ def _run(
         plan = Plan.from_dict(checkpoint.state["plan"])
         _say_differences(checkpoint, tell)
     ema = Ema(network, plan.ema_decay) if plan.ema_decay is not None else None
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, enough_memory(step, SMALLER):
         progress = train_network(replace(job, plan=plan, ema=ema), checkpoint, stop, tell)
     return _end(out, identity, progress, tell)
 
@@ -171,7 +191,7 @@ def _resolved(
     tell: Listener,
 ) -> Resolved:
     """Decide what the recipe leaves open, once: a run that is resumed reads its decisions from ``run.json``."""
-    stored = _read_run(out)
+    stored = read_run(out)
     if stored is None:
         facts = look_at_pictures(pictures.train)
         count, classes = len(pictures.train), len(pictures.class_names)
@@ -339,34 +359,6 @@ def _identity(settings: ClassificationSettings, pictures: Pictures, model: str |
     validation = pictures.validation.fingerprint() if pictures.validation is not None else None
     earlier = str(model) if model is not None else None
     return {"settings": fixed, "data": pictures.fingerprint, "validation": validation, "model": earlier}
-
-
-def _read_run(out: Path) -> dict[str, Any] | None:
-    path = out / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _earlier_run(out: Path, identity: dict[str, Any]) -> Result | None:
-    """The result of a finished run in ``out``, or None. Raises UserError for a run with other settings or data."""
-    stored = _read_run(out)
-    if stored is None:
-        return None
-    before = stored["identity"]
-    changed = [f"{k}: {before['settings'].get(k)} before, {v} now" for k, v in identity["settings"].items()
-               if before["settings"].get(k) != v]  # fmt: skip
-    changed += [f"other {name}" for name in ("data", "validation", "model") if before[name] != identity[name]]
-    if changed:
-        raise UserError(
-            f"a run with other settings or data is in this folder ({'; '.join(changed[:3])})",
-            str(out),
-            "Name another folder with --output, or give the same settings to go on with that run.",
-        )
-    if not (out / "finished.json").exists():
-        return None
-    finished = json.loads((out / "finished.json").read_text(encoding="utf-8"))
-    artifact, _ = open_artifact(out / "model")
-    figures = _scalars(artifact.metrics)
-    return Result(str(out / "model"), str(out / "model.tar.gz"), figures, finished["best_epoch"], finished["stopped"])
 
 
 def _say_differences(checkpoint: Checkpoint, tell: Listener) -> None:

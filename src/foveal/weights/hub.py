@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from foveal.errors import UserError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-SECONDS = 10.0  # to wait for the hub's first answer
+ENDPOINT = "https://huggingface.co"
+SECONDS = 5.0  # to wait for the hub's first answer
 
 
 class NoWeights(UserError):
@@ -47,36 +51,48 @@ def hub_file(repo: str) -> Path:
 
 def _download(repo: str, name: str) -> Path | None:
     """One file, or None when the repository lacks it."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import errors, hf_hub_download
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    endpoint = (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    if not _reachable(endpoint):
+        raise _unreachable(repo, endpoint)
+    # The client's own connection errors are OSErrors up to its version 0.x, and of another family from 1.0 on.
+    broken = (OSError, getattr(errors, "HTTPError", OSError))
     try:
         return Path(str(hf_hub_download(repo, name, endpoint=endpoint, etag_timeout=SECONDS)))
-    except GatedRepoError as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise _unreachable(repo, endpoint) from error
+    except errors.EntryNotFoundError:
+        return None
+    except errors.GatedRepoError as error:
         raise UserError(
             f"{repo} is given only to people whom its owner admits", "weights", _way_out(repo), "weights"
         ) from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise UserError(f"the hub has no repository {repo!r}", "weights", _way_out(repo), "weights") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            return None
-        if isinstance(error, HfHubHTTPError):
-            raise UserError(f"the hub answered: {_first_line(error)}", "weights", _way_out(repo), "weights") from error
-        raise NoWeights(
-            f"the weights {repo} cannot be had: the hub ({endpoint or 'https://huggingface.co'}) is not reachable",
-            "weights",
-            _way_out(repo),
-            "weights",
-        ) from error
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"the hub answered: {_first_line(error)}", "weights", _way_out(repo), "weights") from error
+    except broken as error:
+        raise _unreachable(repo, endpoint) from error
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether something listens there. The client alone tries for 23 seconds before it says that nothing does."""
+    if getproxies():  # then a direct connection tells nothing
+        return True
+    address = urlsplit(endpoint)
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=SECONDS).close()
+    except (OSError, ValueError):  # ValueError: no port number
+        return False
+    return True
+
+
+def _unreachable(repo: str, endpoint: str) -> NoWeights:
+    return NoWeights(
+        f"the weights {repo} cannot be had: the hub ({endpoint}) is not reachable", "weights", _way_out(repo), "weights"
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -85,6 +101,6 @@ def _first_line(error: Exception) -> str:
 
 def _way_out(repo: str) -> str:
     return (
-        f"Download {WEIGHTS} from https://huggingface.co/{repo} on a machine that can reach it, then set weights=FILE, "
+        f"Download {WEIGHTS} from {ENDPOINT}/{repo} on a machine that can reach it, then set weights=FILE, "
         "or let FOVEAL_WEIGHTS name the file or a folder of such files."
     )
