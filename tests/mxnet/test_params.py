@@ -77,7 +77,9 @@ def test_damaged_files_are_refused_or_read_as_mxnet_does(name: str, tmp_path: Pa
         return
     if name == "name_nul":  # MXNet's C strings end there, ours do not
         return
-    assert [a["sha256"] for a in expected["arrays"]] == [hashlib.sha256(a.tobytes()).hexdigest() for a in arrays.values()]
+    assert [a["sha256"] for a in expected["arrays"]] == [
+        hashlib.sha256(a.tobytes()).hexdigest() for a in arrays.values()
+    ]
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
@@ -112,7 +114,9 @@ def test_what_is_no_file_is_told(tmp_path: Path, name: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(place=st.integers(0, len(ONE) - 1), value=st.integers(0, 255))
-def test_any_changed_byte_ends_in_arrays_or_a_user_error(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
+def test_any_changed_byte_ends_in_arrays_or_a_user_error(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "changed.params"
     path.write_bytes(ONE[:place] + bytes([value]) + ONE[place + 1 :])
     try:

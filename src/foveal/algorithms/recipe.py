@@ -16,7 +16,7 @@ from foveal.artifact import Artifact
 from foveal.data.facts import Facts
 from foveal.data.views import Preprocessing, modern_resize
 from foveal.errors import UserError
-from foveal.models.depths import SMALL_DEPTHS
+from foveal.models.depths import SMALL_DEPTHS, default_kind, plan_resnet
 from foveal.models.network import NetworkSpec
 from foveal.settings import ClassificationSettings
 from foveal.weights import NetworkHint, NoWeights, Weights, find_weights, network_for
@@ -205,17 +205,12 @@ def _network(settings: ClassificationSettings, num_classes: int, weights: Weight
         mean, std = _centred(shape[0])
         return NetworkSpec("timm", num_classes, shape, backbone=settings.backbone, mean=mean, std=std)
     assert settings.num_layers is not None
-    kind = settings.resnet or default_kind(settings)
+    kind = settings.resnet or default_kind(settings.num_layers, settings.recipe)
+    plan_resnet(settings.num_layers, kind, shape[1], extended=settings.recipe != "original")  # refuses, or is silent
     if kind == "pre":  # begins with a BatchNorm and takes raw pixels
         return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "pre")
     mean, std = _centred(shape[0])
     return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "post", mean=mean, std=std)
-
-
-def default_kind(settings: ClassificationSettings) -> str:
-    """``pre`` for the small depths and for ``original``; ``post`` for the others in ``modern``."""
-    small = settings.num_layers in SMALL_DEPTHS
-    return "pre" if small or settings.recipe == "original" else "post"
 
 
 def _centred(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
