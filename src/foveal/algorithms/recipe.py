@@ -71,8 +71,10 @@ def resolve(
     if settings.recipe == "modern":
         settings = _modern(settings, given, facts, pictures, device, weights, said.append)
     spec = _network(settings, num_classes, weights)
-    said.insert(0, f"network: {spec.label}, pictures of {spec.image_shape[1]} x {spec.image_shape[2]} pixels"
-                f"{', grey' if spec.image_shape[0] == 1 else ''}")  # fmt: skip
+    if spec.resnet:
+        said += filter(None, [plan_resnet(spec.num_layers, spec.resnet, spec.image_shape[1]).said])
+    grey = ", grey" if spec.image_shape[0] == 1 else ""
+    said.insert(0, f"network: {spec.label}, pictures of {spec.image_shape[1]} x {spec.image_shape[2]} pixels{grey}")
     return Resolved(settings, spec, _rule(settings), weights, tuple(said))
 
 
@@ -205,8 +207,9 @@ def _network(settings: ClassificationSettings, num_classes: int, weights: Weight
         mean, std = _centred(shape[0])
         return NetworkSpec("timm", num_classes, shape, backbone=settings.backbone, mean=mean, std=std)
     assert settings.num_layers is not None
-    kind = settings.resnet or default_kind(settings.num_layers, settings.recipe)
-    plan_resnet(settings.num_layers, kind, shape[1], extended=settings.recipe != "original")  # refuses, or is silent
+    original = settings.recipe == "original"
+    kind = settings.resnet or default_kind(settings.num_layers, "original" if original else "modern")
+    plan_resnet(settings.num_layers, kind, shape[1], extended=not original)  # raises for a depth that is not there
     if kind == "pre":  # begins with a BatchNorm and takes raw pixels
         return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "pre")
     mean, std = _centred(shape[0])
