@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,21 +13,23 @@ from foveal.errors import UserError
 from foveal.models.backbone import build_backbone
 from foveal.models.network import NetworkSpec, build
 
+needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs timm")
 
+
+@needs_timm
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    pytest.importorskip("timm")
     with pytest.raises(UserError, match=r"no network named 'resnet-18'") as error:
         build_backbone("resnet-18", (3, 64, 64), 2)
     assert "resnet18" in error.value.remedy
 
 
+@needs_timm
 def test_a_tag_may_follow_the_name() -> None:
-    pytest.importorskip("timm")
     assert build_backbone("resnet10t.c3_in1k", (3, 64, 64), 2).num_classes == 2
 
 
+@needs_timm
 def test_a_network_of_fixed_size_is_built_for_the_picture() -> None:
-    pytest.importorskip("timm")
     network = build(NetworkSpec("timm", 2, (3, 64, 96), backbone="vit_tiny_patch16_224")).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 64, 96, 3, dtype=torch.uint8)).shape == (1, 2)

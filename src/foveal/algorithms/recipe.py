@@ -16,7 +16,7 @@ from foveal.artifact import Artifact
 from foveal.data.facts import Facts
 from foveal.data.views import Preprocessing, modern_resize
 from foveal.errors import UserError
-from foveal.models.depths import SMALL_DEPTHS, default_kind, plan_resnet
+from foveal.models.depths import SMALL_DEPTHS, Kind, plan_resnet
 from foveal.models.network import NetworkSpec
 from foveal.settings import ClassificationSettings
 from foveal.weights import NetworkHint, NoWeights, Weights, find_weights, network_for
@@ -208,7 +208,8 @@ def _network(settings: ClassificationSettings, num_classes: int, weights: Weight
         return NetworkSpec("timm", num_classes, shape, backbone=settings.backbone, mean=mean, std=std)
     assert settings.num_layers is not None
     original = settings.recipe == "original"
-    kind = settings.resnet or default_kind(settings.num_layers, "original" if original else "modern")
+    otherwise: Kind = "pre" if original or settings.num_layers in SMALL_DEPTHS else "post"
+    kind = settings.resnet or otherwise
     plan_resnet(settings.num_layers, kind, shape[1], extended=not original)  # raises for a depth that is not there
     if kind == "pre":  # begins with a BatchNorm and takes raw pixels
         return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "pre")

@@ -51,6 +51,17 @@ class ResNetPlan:
     said: str = ""
 
 
+def default_kind(num_layers: int, recipe: Literal["original", "modern"], pretrained: bool = False) -> Kind:
+    """The kind that a depth means unless ``resnet`` says otherwise.
+
+    20 to 110 are always ``pre``; the others ``post`` in the recipe modern and wherever public ImageNet weights are
+    loaded, which exist for ``post`` only.
+    """
+    if num_layers not in LARGE_UNITS:
+        return "pre"
+    return "post" if recipe == "modern" or pretrained else "pre"
+
+
 def plan_resnet(num_layers: int, kind: Kind, height: int, width: float = 1.0, extended: bool = True) -> ResNetPlan:
     """Decide stages, units and filters of a ResNet.
 

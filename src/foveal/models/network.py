@@ -74,10 +74,11 @@ class NetworkSpec:
     def _check(self) -> None:
         kinds = {"resnet": ("pre", "post"), "vgg": ("",), "timm": ("",)}
         numbers = (self.num_classes, self.num_layers, *self.image_shape)
+        if not all(type(number) is int for number in numbers):
+            raise ValueError(f"numbers {numbers}")
         for right, what in (
             (self.family in kinds, f"family {self.family!r}"),
             (self.resnet in kinds.get(self.family, ()), f"resnet {self.resnet!r} of family {self.family!r}"),
-            (all(type(n) is int for n in numbers), f"numbers {numbers}"),
             (self.num_classes > 0, f"num_classes {self.num_classes}"),
             (len(self.image_shape) == 3 and min(self.image_shape, default=0) > 0, f"image_shape {self.image_shape}"),
             (bool(self.backbone) == (self.family == "timm"), f"backbone {self.backbone!r} of family {self.family!r}"),
