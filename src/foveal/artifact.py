@@ -260,6 +260,8 @@ def _read_archive(path: Path, member: str) -> dict[str, bytes]:
     """The two files wanted, read straight from the archive: nothing is unpacked to disk."""
     if not path.is_file():
         raise UserError("there is no such file or folder", str(path), "Give a model.tar.gz, or its folder.")
+    if _begins_with(path, b"PK\x03\x04"):
+        raise UserError("this is a zip archive, not a model.tar.gz", str(path), "Unpack it, and give the folder.")
     files: dict[str, bytes] = {}
     try:
         for info, file in _members(path):
@@ -270,12 +272,13 @@ def _read_archive(path: Path, member: str) -> dict[str, bytes]:
                 raise UserError(f"{info.name} claims {info.size:,} bytes; at most {limit:,} are read", str(path))
             files[info.name] = file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        with path.open("rb") as opened:
-            other = opened.read(4) == b"PK\x03\x04"
-        what = "this is a zip archive, not a model.tar.gz" if other else f"the archive can't be read ({error})"
-        remedy = "Unpack it, and give the folder with foveal.json." if other else "Copy the archive again."
-        raise UserError(what, str(path), remedy) from error
+        raise UserError(f"the archive can't be read ({error})", str(path), "Copy the archive again.") from error
     return files
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, io.BufferedIOBase]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,27 +18,30 @@ RESNET18 = NetworkHint("resnet", 18, "post")
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
-def test_a_file_chooses_its_network(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_chooses_its_network(save_resnet: Callable[..., Path]) -> None:
     found = find_weights(save_resnet())
     assert found.network == NetworkHint("resnet", 18, "post", num_classes=1000)
     assert (found.normalisation.mean, found.normalisation.std) == IMAGENET
     assert found.normalisation.source == "known: ImageNet ResNets of torchvision and timm"
 
 
-def test_the_variable_names_a_file_or_a_folder(save_resnet, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_variable_names_a_file_or_a_folder(
+    save_resnet: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save_resnet("models/deep/resnet18.safetensors")
     for place in (path, path.parent, path.parent.parent):
         monkeypatch.setenv("FOVEAL_WEIGHTS", str(place))
         assert find_weights().path == path
     monkeypatch.setenv("FOVEAL_WEIGHTS", str(path) + ".gone")
-    with pytest.raises(UserError, match="FOVEAL_WEIGHTS names '.*gone', which does not exist"):
+    with pytest.raises(UserError, match=r"FOVEAL_WEIGHTS names '.*gone', which does not exist"):
         find_weights()
 
 
-def test_in_a_folder_the_file_that_fits_is_taken(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_in_a_folder_the_file_that_fits_is_taken(save_resnet: Callable[..., Path]) -> None:
     path = save_resnet("a/one.safetensors")
     save_resnet("a/two.safetensors", kind="pre")
     torch.save({"fc.weight": torch.zeros(2)}, path.parent / "other.pth")
+    (path.parent / "training_args.bin").write_bytes(b"no tensors at all")
     assert find_weights(path.parent, RESNET18).path == path
     with pytest.raises(UserError, match=r"holds 2 files whose network can be told: one\.safetensors, two\.safetensors"):
         find_weights(path.parent)
@@ -45,13 +49,13 @@ def test_in_a_folder_the_file_that_fits_is_taken(save_resnet) -> None:  # type: 
         find_weights(path.parent, NetworkHint("resnet", 50, "post"))
 
 
-def test_the_same_weights_in_two_forms_count_once(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_weights_in_two_forms_count_once(save_resnet: Callable[..., Path]) -> None:
     path = save_resnet("a/model.safetensors")
     torch.save(load_file(path), path.with_suffix(".pth"))
     assert find_weights(path.parent, RESNET18).path == path
 
 
-def test_weights_of_the_other_kind_are_an_error_that_says_so(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_weights_of_the_other_kind_are_an_error_that_says_so(save_resnet: Callable[..., Path]) -> None:
     path = save_resnet(kind="pre")
     with pytest.raises(UserError) as error:
         find_weights(path, RESNET18, "raw")
@@ -62,7 +66,7 @@ def test_weights_of_the_other_kind_are_an_error_that_says_so(save_resnet) -> Non
     )
 
 
-def test_an_unknown_normalisation_is_an_error_that_lists_the_choices(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_normalisation_is_an_error_that_lists_the_choices(save_resnet: Callable[..., Path]) -> None:
     path = save_resnet(num_classes=10)  # not ImageNet's classes, so anyone's
     with pytest.raises(UserError, match="how pictures are normalised for these weights is not known") as error:
         find_weights(path)
@@ -70,7 +74,7 @@ def test_an_unknown_normalisation_is_an_error_that_lists_the_choices(save_resnet
     assert error.value.setting == "weights_normalisation"
 
 
-def test_normalisation_comes_from_the_setting_the_json_beside_or_the_metadata(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_normalisation_comes_from_the_setting_the_json_beside_or_the_metadata(save_resnet: Callable[..., Path]) -> None:
     path = save_resnet(num_classes=10)
     assert find_weights(path, normalisation="half").normalisation.mean == (127.5,) * 3
     assert find_weights(path, normalisation="raw").normalisation.mean == ()
@@ -93,7 +97,7 @@ def test_normalisation_comes_from_the_setting_the_json_beside_or_the_metadata(sa
         ("{", "is no JSON"),
     ],
 )
-def test_a_wrong_json_beside_the_file_is_told(save_resnet, content: str, what: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_json_beside_the_file_is_told(save_resnet: Callable[..., Path], content: str, what: str) -> None:
     path = save_resnet()
     path.with_suffix(".json").write_text(content)
     with pytest.raises(UserError, match=what) as error:
@@ -101,7 +105,7 @@ def test_a_wrong_json_beside_the_file_is_told(save_resnet, content: str, what: s
     assert error.value.where == str(path.with_suffix(".json"))
 
 
-def test_an_unknown_name_of_a_normalisation_is_told(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_name_of_a_normalisation_is_told(save_resnet: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="'imagnet' is none of imagenet, caffe, half, raw"):
         find_weights(save_resnet(), normalisation="imagnet")
 
@@ -146,7 +150,7 @@ def test_public_weights_are_those_of_the_depth() -> None:
     assert public_weights(RESNET18) == "timm/resnet18.a1_in1k"
 
 
-def test_a_specification_takes_the_normalisation_by_channels(save_resnet) -> None:  # type: ignore[no-untyped-def]
+def test_a_specification_takes_the_normalisation_by_channels(save_resnet: Callable[..., Path]) -> None:
     found = find_weights(save_resnet())
     assert network_for(found, 4, (3, 64, 64)).mean == IMAGENET[0]
     grey = network_for(found, 4, (1, 64, 64))

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,13 +19,13 @@ ASK = """
 import sys
 from foveal.errors import UserError
 from foveal.weights import NetworkHint, NoWeights, find_weights
-request, depth = sys.argv[1:]
-try:
-    found = find_weights(request, NetworkHint("resnet", int(depth), "post"))
-except UserError as error:
-    print("NoWeights" if isinstance(error, NoWeights) else "UserError", error)
-else:
-    print(found.origin, found.network.label, found.normalisation.mean[0], found.path.name)
+for request in sys.argv[1:]:
+    try:
+        found = find_weights(request, NetworkHint("resnet", 18, "post"))
+    except UserError as error:
+        print(type(error).__name__, str(error).replace(chr(10), " / "))
+    else:
+        print(found.origin, found.network.label, found.normalisation.mean[0], found.path.name)
 """
 
 
@@ -69,7 +69,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(save_resnet, tmp_path: Path) -> Iterator[Hub]:  # type: ignore[no-untyped-def]
+def hub(save_resnet: Callable[..., Path], tmp_path: Path) -> Iterator[Hub]:
     config = tmp_path / "config.json"
     cfg = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     config.write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": cfg}))
@@ -86,8 +86,8 @@ def hub(save_resnet, tmp_path: Path) -> Iterator[Hub]:  # type: ignore[no-untype
         thread.join()
 
 
-def ask(endpoint: str, home: Path, request: str = "", depth: int = 18) -> str:
-    """In a process of its own: the client reads its environment when it is imported."""
+def ask(endpoint: str, home: Path, *requests: str) -> list[str]:
+    """A line for each request, from a process of its own: the client reads its environment when it is imported."""
     environment = {k: v for k, v in os.environ.items() if not k.upper().startswith("HF_")} | {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
@@ -95,34 +95,29 @@ def ask(endpoint: str, home: Path, request: str = "", depth: int = 18) -> str:
         "NO_PROXY": "127.0.0.1",
     }
     done = subprocess.run(
-        [sys.executable, "-c", ASK, request, str(depth)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", ASK, *requests], env=environment, capture_output=True, text=True, check=True
     )
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 def test_weights_come_by_name_once_and_then_from_the_cache(hub: Hub, tmp_path: Path) -> None:
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
-    expected = f"{RESNET18} ResNet-18 (num_layers=18, resnet=post) 123.675 model.safetensors"
-    assert ask(endpoint, tmp_path / "home") == expected
-    assert f"GET /{RESNET18}/resolve/main/model.safetensors" in hub.asked
-    hub.asked.clear()
-    assert ask(endpoint, tmp_path / "home", RESNET18) == expected
-    assert hub.asked == []
+    lines = ask(f"http://127.0.0.1:{hub.server_port}", tmp_path / "home", "", RESNET18)
+    assert lines == [f"{RESNET18} ResNet-18 (num_layers=18, resnet=post) 123.675 model.safetensors"] * 2
+    assert [asked for asked in hub.asked if asked.startswith("GET")] == [
+        f"GET /{RESNET18}/resolve/main/config.json",
+        f"GET /{RESNET18}/resolve/main/model.safetensors",
+    ]
 
 
 def test_what_the_hub_lacks_is_told(hub: Hub, tmp_path: Path) -> None:
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
-    assert ask(endpoint, tmp_path, "owner/none").startswith(
-        "UserError weights: the hub has no repository 'owner/none'\n"
-    )
-    assert ask(endpoint, tmp_path, "owner/empty").startswith(
-        "UserError weights: owner/empty has no model.safetensors\n"
-    )
+    lines = ask(f"http://127.0.0.1:{hub.server_port}", tmp_path, "owner/none", "owner/empty")
+    assert lines[0].startswith("UserError weights: the hub has no repository 'owner/none' / Download")
+    assert lines[1].startswith("UserError weights: owner/empty has no model.safetensors / Download")
 
 
 def test_an_unreachable_hub_is_told_at_once_with_the_way_out(tmp_path: Path) -> None:
-    assert ask("http://127.0.0.1:9", tmp_path) == (
-        f"NoWeights weights: the weights {RESNET18} cannot be had: the hub (http://127.0.0.1:9) is not reachable\n"
+    assert ask("http://127.0.0.1:9", tmp_path, "") == [
+        f"NoWeights weights: the weights {RESNET18} cannot be had: the hub (http://127.0.0.1:9) is not reachable / "
         f"Download model.safetensors from https://huggingface.co/{RESNET18} on a machine that can reach it, then set "
         "weights=FILE, or let FOVEAL_WEIGHTS name the file or a folder of such files."
-    )
+    ]

@@ -90,13 +90,13 @@ def test_lite0_goes_into_the_network_with_same_padding(lite0: Weights, shared: P
 def test_vgg_tells_photographs_apart_best_with_its_own_normalisation(vgg: Weights, shared: Path) -> None:
     """How much nearer (cosine of the averaged last map) a photograph is to its mirror image than to the others."""
     assert vgg.normalisation.source == "known: Oxford's VGG-16"
-    pictures = photos(shared / "data" / "multilabel-photos" / "test.zip", side=112, every=5)
+    pictures = photos(shared / "data" / "multilabel-photos" / "test.zip", side=96, every=8)
     nearer = {}
-    for name in ("own", "imagenet", "half", "raw"):
-        network = with_normalisation(vgg, name, 2, 112)
+    for name in ("own", "imagenet", "raw"):
+        network = with_normalisation(vgg, name, 2, 96)
         with torch.inference_mode():
             cosine = normalize(network.embed(pictures)) @ normalize(network.embed(pictures.flip(2))).T
         others = cosine[~torch.eye(len(pictures), dtype=torch.bool)]
         nearer[name] = float(cosine.diag().mean() - others.mean())
     assert max(nearer, key=lambda name: nearer[name]) == "own"
-    assert nearer["own"] > 2 * max(nearer["imagenet"], nearer["half"])
+    assert nearer["own"] > 2 * nearer["imagenet"]

@@ -26,8 +26,8 @@ SMALL = 32  # pixels; up to here num_layers=20 and the 3x3 stem
 MIDDLE = 96  # pixels; up to here pictures keep their own size
 SIDE_CPU, SIDE_CARD, SIDE_PRETRAINED = 128, 224, 224
 MANY = 20_000  # pictures from which a card trains ResNet-50 instead of ResNet-18
-SCRATCH_SEEN, TUNED_SEEN = 36_000, 9_000  # pictures shown in a run on small sets, all epochs together
-SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 90), (6, 25)
+SCRATCH_SEEN, TUNED_SEEN = 20_000, 9_000  # pictures shown in a run on small sets, all epochs together
+SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 60), (6, 25)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def main() -> None:
     """The entry point: runs a command, and tells a person's mistake in two lines with exit status 2."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # active waiting makes torch crawl beside other work
     try:
-        foveal.main(standalone_mode=False)
+        foveal.main(standalone_mode=False, prog_name="foveal")
     except UserError as error:
         say_error(str(error))
         sys.exit(2)
@@ -96,7 +96,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
-        where = error.filename2 or error.filename or "the system"
+        where = error.filename2 or error.filename or "the system refuses"
         say_error(
             f"{os.fsdecode(where) if isinstance(where, bytes) else where}: {error.strerror}\n{OUTSIDE[error.errno]}"
         )

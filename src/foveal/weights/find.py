@@ -176,11 +176,15 @@ def _recognise(path: Path, shapes: Shapes, origin: str = "") -> NetworkHint | No
 def _in_folder(folder: Path, wanted: NetworkHint | None) -> list[Path]:
     """The weight files in a folder and its subfolders that are recognised, and fit ``wanted`` when it is given.
 
+    Files that cannot be read as weights are passed over; named alone, they are an error.
     Of files of the same network in one folder, which hold the same weights in two forms, safetensors is taken.
     """
     found: dict[tuple[Path, str], Path] = {}
     for path in _weight_files(folder):
-        hint = _recognise(path, read_shapes(path))
+        try:
+            hint = _recognise(path, read_shapes(path))
+        except UserError:  # folders hold other files of these suffixes too (optimizer states, programs)
+            continue
         if hint is not None and (wanted is None or hint.fits(wanted)):
             twin = path.suffix != ".safetensors" and (path.parent, path.stem) in found
             if not twin:

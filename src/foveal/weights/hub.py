@@ -7,7 +7,7 @@ import re
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from foveal.errors import UserError
 
@@ -78,12 +78,13 @@ def _download(repo: str, name: str) -> Path | None:
 
 def _reachable(endpoint: str) -> bool:
     """Whether something listens there. The client alone tries for 23 seconds before it says that nothing does."""
-    if getproxies():  # then a direct connection tells nothing
-        return True
     address = urlsplit(endpoint)
+    host = address.hostname or ""
+    if {address.scheme, "all"} & set(getproxies()) and not proxy_bypass(host):
+        return True  # a direct connection would tell nothing
     try:
         port = address.port or (80 if address.scheme == "http" else 443)
-        socket.create_connection((address.hostname or "", port), timeout=SECONDS).close()
+        socket.create_connection((host, port), timeout=SECONDS).close()
     except (OSError, ValueError):  # ValueError: no port number
         return False
     return True
