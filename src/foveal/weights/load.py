@@ -49,8 +49,7 @@ def network_for(weights: Weights, num_classes: int, image_shape: tuple[int, int,
 def load_pretrained(network: ClassificationNetwork, weights: Weights, keep_last: bool = False) -> LoadReport:
     """Load weights by name into the network's body.
 
-    The last layer is new, as in the original, unless ``keep_last`` and the number of classes agrees. It starts at zero, so
-    that the first steps do not shake the weights taken over with the errors of random answers. For picture
+    The last layer stays new, as in the original, unless ``keep_last`` and the number of classes agrees. For picture
     channels other than three the first filter is summed over its channels (1) or its average repeated (n). A small
     stem keeps its starting values when the file has a large one.
 
@@ -87,8 +86,7 @@ def load_pretrained(network: ClassificationNetwork, weights: Weights, keep_last:
     _refuse("missing", missing, weights)
     _refuse("of another shape", differ, weights)
     _refuse("not finite", [name for name, tensor in taken.items() if not bool(tensor.isfinite().all())], weights)
-    fresh = {name: torch.zeros_like(state[name]) for name in classifier if name not in taken}
-    network.body.load_state_dict(state | {name: t.to(state[name].dtype) for name, t in taken.items()} | fresh)
+    network.body.load_state_dict(state | {name: tensor.to(state[name].dtype) for name, tensor in taken.items()})
     new = tuple(name for name in state if name not in taken and not name.endswith(".num_batches_tracked"))
     left_out = tuple(name for name in theirs if name not in taken)
     return LoadReport(tuple(taken), new, left_out, (_summary(weights, len(taken), new), *said))
