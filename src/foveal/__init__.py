@@ -15,15 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from foveal.cli.display import Display
     from foveal.errors import BadPicture, UserError
     from foveal.evaluation import evaluate
     from foveal.predictor import Prediction, Predictor, load
     from foveal.training.run import Result, train
 
-__all__ = ["BadPicture", "Prediction", "Predictor", "Result", "UserError", "evaluate", "load", "train"]
+__all__ = ["BadPicture", "Display", "Prediction", "Predictor", "Result", "UserError", "evaluate", "load", "train"]
 
 _HOMES = {
     "BadPicture": "foveal.errors",
+    "Display": "foveal.cli.display",
     "Prediction": "foveal.predictor",
     "Predictor": "foveal.predictor",
     "Result": "foveal.training.run",

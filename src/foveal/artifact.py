@@ -164,7 +164,7 @@ def is_artifact(path: Path) -> bool:
     """Whether ``path`` looks like one of our artifacts: by its files, without reading weights."""
     if path.is_dir():
         return (path / DESCRIPTION).is_file() or (path / "model" / DESCRIPTION).is_file()
-    return path.is_file() and path.name.endswith((".tar.gz", ".tgz"))
+    return path.is_file() and path.name.endswith((".tar.gz", ".tgz", ".tar"))
 
 
 def open_artifact(path: str | Path, epoch: int | None = None) -> tuple[Artifact, dict[str, Tensor]]:

@@ -43,7 +43,7 @@ def evaluate(
         dataset: a path, or from ``open_data``. Its classes are matched with the model's by name where both have names,
             else by index.
         split: ``test``, ``validation``, ``train`` or ``all``; None takes the first of test and validation that is
-            there, else all.
+            there, else of the data that the model was trained on the pictures that training set aside, else all.
         top_k: also judge how often the label is among the k best; as in training when left out.
         workers: threads that decode.
 
@@ -90,16 +90,20 @@ def _by_name(indices: np.ndarray, theirs: tuple[str, ...], mine: tuple[str, ...]
 
 def _pick(predictor: Predictor, dataset: Dataset, split: str | None) -> tuple[Source, str, list[str]]:
     parts = {"test": dataset.test, "validation": dataset.validation, "train": dataset.train}
+    data = predictor.artifact.data
+    trained_on = dataset.train.fingerprint() == data.get("fingerprint")
+    aside = "validation_fraction" in data and dataset.validation is None
+    said: list[str] = []
     if split is None:
         split = next((name for name in ("test", "validation") if parts[name] is not None), "all")
-        said = [f"judging on the {split} split" if split != "all" else "judging on all pictures"]
-    else:
-        said = []
+        split = "validation" if split == "all" and trained_on and aside else split
+        said.append(f"judging on the {split} split" if split != "all" else "judging on all pictures")
     if split == "all":
+        if trained_on:
+            said.append("these are the pictures that the model was trained on: new ones will do worse")
         return dataset.train, split, said
-    data = predictor.artifact.data
-    if split in ("validation", "train") and dataset.validation is None and "validation_fraction" in data:
-        if dataset.train.fingerprint() != data["fingerprint"]:
+    if split in ("validation", "train") and aside:
+        if not trained_on:
             raise UserError(
                 f"there is no {split} split in it, and it is not the data that the model was trained on",
                 dataset.train.origin,

@@ -80,7 +80,8 @@ class Display:
             self.console.print(f"going on from step {event.step:,} of {event.epochs * event.steps_per_epoch:,}")
         else:
             self.console.print(
-                f"{event.epochs} epochs of {event.steps_per_epoch:,} steps of {event.batch_size} pictures"
+                f"{event.epochs} epoch{'s' * (event.epochs != 1)} of {event.steps_per_epoch:,} "
+                f"step{'s' * (event.steps_per_epoch != 1)} of {event.batch_size} pictures"
             )
         self.task = self.bar.add_task("", total=self.steps, epoch="", figures="", left="?")
 

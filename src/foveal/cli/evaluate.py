@@ -33,6 +33,7 @@ def command(
     test: Path | None,
     file_column: str | None,
     label_column: str | None,
+    root: Path | None,
     split: str | None,
     epoch: int | None,
     device: str,
@@ -55,7 +56,7 @@ def command(
 
     predictor = load(model, device=device, epoch=epoch)
     dataset = open_data(
-        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column, root=root
     )
     say_lines(dataset.said)
     judged = evaluate(predictor, dataset, split=split, top_k=top_k)
@@ -74,7 +75,7 @@ def show(details: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(
         f"accuracy {details['accuracy']:.6f} on {details['count']:,} pictures, "
         f"log loss {details['log_loss']:.6f}, calibration error {details['calibration_error']:.6f}",

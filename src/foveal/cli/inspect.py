@@ -23,6 +23,7 @@ def command(
     test: Path | None,
     file_column: str | None,
     label_column: str | None,
+    root: Path | None,
     as_json: bool,
 ) -> None:
     """Tell what PATH is (data, a model, a checkpoint, a training run) and what is in it.
@@ -37,6 +38,8 @@ def command(
 
     if not path.exists():
         raise UserError("there is no such file or folder", str(path), "Check the path.")
+    if path.name == "checkpoints" and any(path.glob("step-*")):
+        path = path.parent
     if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():
         _run_or_checkpoint(path, as_json)
     elif is_artifact(path):
@@ -44,7 +47,7 @@ def command(
     elif path.suffix == ".rec" and as_json:
         sys.exit(_records(path))
     else:
-        _data(path, form, validation, test, file_column, label_column, as_json)
+        _data(path, form, validation, test, file_column, label_column, root, as_json)
 
 
 def _artifact(path: Path, as_json: bool) -> None:
@@ -115,6 +118,7 @@ def _data(
     test: Path | None,
     file_column: str | None,
     label_column: str | None,
+    root: Path | None,
     as_json: bool,
 ) -> None:
     import numpy as np
@@ -124,7 +128,7 @@ def _data(
     from foveal.data.recognise import open_data
 
     dataset = open_data(
-        path, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+        path, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column, root=root
     )
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     counts: dict[str, list[int]] = {}

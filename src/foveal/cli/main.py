@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -61,8 +62,19 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        try:
+            click.echo(f"foveal {version('foveal')}")
+        except PackageNotFoundError:
+            click.echo("foveal, from a checkout that is not installed")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="foveal")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def foveal() -> None:
     """Image classification as SageMaker's built-in algorithm does it, on your own machine.
 

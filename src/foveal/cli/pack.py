@@ -26,6 +26,7 @@ def command(
     test: Path | None,
     file_column: str | None,
     label_column: str | None,
+    root: Path | None,
     resize: int | None,
     quality: int,
     seed: int,
@@ -44,7 +45,7 @@ def command(
     from foveal.data.recognise import open_data
 
     dataset = open_data(
-        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column, root=root
     )
     say_lines(dataset.said)
     report = pack(

@@ -32,6 +32,7 @@ def data_options(command: C) -> C:
     for option in (
         click.option("--label-column", metavar="NAME", help="Column of a CSV file that holds the label."),
         click.option("--file-column", metavar="NAME", help="Column of a CSV file that holds the picture's path."),
+        click.option("--root", type=PATH, help="Folder of the pictures that a list or table names."),
         click.option("--test", type=PATH, help="Test data, when it lies elsewhere."),
         click.option("--validation", type=PATH, help="Validation data, when it lies elsewhere."),
         click.option("--format", "form", type=click.Choice(FORMS), help="Form of the data, instead of recognising it."),

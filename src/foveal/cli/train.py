@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from foveal.cli.shared import PATH, data_options
 from foveal.settings import describe_settings
 
 NO_SETTINGS = frozenset(
-    "data output validation test model form file_column label_column tensorboard_folder listeners".split()
+    "data output validation test model form file_column label_column root tensorboard_folder listeners".split()
 )
 """What ``foveal.training.run.train`` takes besides the recipe and the settings."""
 STOPPED = {"SIGINT": 130, "SIGTERM": 143}  # exit status of a run that was stopped, as shells give it
@@ -24,10 +25,9 @@ def _settings_options(command: Any) -> Any:
         if row.name in ("recipe", "multi_label", "use_weighted_loss"):
             continue
         default = f" [{row.default}]" if row.default else ""
+        metavar = "|".join(row.type.split(" or ")) if " or " in row.type else row.type.upper()
         spellings = dict.fromkeys((f"--{row.name.replace('_', '-')}", f"--{row.name}"))
-        command = click.option(
-            *spellings, row.name, metavar=row.type.split()[0].upper(), help=f"{row.meaning}{default}"
-        )(command)
+        command = click.option(*spellings, row.name, metavar=metavar, help=f"{row.meaning}{default}")(command)
     return command
 
 
@@ -59,6 +59,7 @@ def command(
     test: Path | None,
     file_column: str | None,
     label_column: str | None,
+    root: Path | None,
     **settings: str | None,
 ) -> None:
     """Train a classifier on DATA, judge it, and write the model.
@@ -83,6 +84,8 @@ def command(
     given: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
     given |= _pairs(pairs)
     recipe = str(given.pop("recipe", recipe))
+    if sagemaker_log:
+        given.setdefault("log_steps", 1)  # so that batches 20, 40, ... are among those reported
     with Display() as display:
         listeners: list[Any] = [display]
         if sagemaker_log:
@@ -97,16 +100,18 @@ def command(
             form=form,
             file_column=file_column,
             label_column=label_column,
+            root=root,
             tensorboard_folder=tensorboard,
             listeners=listeners,
             **given,
         )
     out = Path(result.model).parent
     if result.stopped in STOPPED:
-        click.echo(f"To go on: {' '.join(['foveal', *sys.argv[1:]])}", err=True)
+        click.echo(f"To go on: {shlex.join(['foveal', *sys.argv[1:]])}", err=True)
         sys.exit(STOPPED[result.stopped])
-    click.echo(f"Ask it:   foveal predict {out} PICTURE", err=True)
-    click.echo(f"Judge it: foveal evaluate {out} {test or data}", err=True)
+    click.echo(f"Ask it:   {shlex.join(['foveal', 'predict', str(out), 'PICTURE'])}", err=True)
+    judged = test or (validation if validation is not None else data)
+    click.echo(f"Judge it: {shlex.join(['foveal', 'evaluate', str(out), str(judged)])}", err=True)
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, object]:

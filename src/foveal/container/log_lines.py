@@ -86,5 +86,6 @@ def _parameters(say: Callable[[str], None], values: Mapping[str, object]) -> Non
             say(f"kv_store: {value or 'device'}")
         elif value is not None or name == "augmentation_type":
             shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else value
+            shown = None if shown == "none" else shown  # the original's word for no augmentation
             say(f"{name}: {shown}")
     say("--------------------")

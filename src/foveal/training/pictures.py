@@ -53,7 +53,7 @@ def check_pictures(dataset: Dataset, settings: ClassificationSettings, tell: Lis
     split_off = False
     if dataset.validation is not None:
         validation = _checked_validation(dataset.validation, class_names, names, tell)
-    elif settings.recipe == "original":
+    elif settings.recipe == "original" and settings.validation_fraction == 0:
         raise UserError(
             "recipe=original needs validation data, as the original does, and there is none",
             dataset.train.origin,

@@ -9,6 +9,7 @@ from typing import Any
 
 from foveal.progress import duration
 from foveal.settings import ClassificationSettings
+from foveal.training.events import Said
 from foveal.training.schedules import Schedule
 
 PLANNED_SHARE = 0.9  # of max_minutes; the rest is for the slow minutes that every machine has
@@ -47,24 +48,22 @@ class Pace:
     spent: float
 
 
-def make_plan(settings: ClassificationSettings, pictures: int, pace: Pace | None) -> tuple[Plan, list[str]]:
+def make_plan(settings: ClassificationSettings, pictures: int, pace: Pace | None) -> tuple[Plan, list[Said]]:
     """The plan for ``pictures`` training pictures, and a line for each decision.
 
     An epoch is floor(pictures / mini_batch_size) steps (reference 2.1); with a ``pace`` the epochs are as many as fit
     ``max_minutes``, and at most ``epochs`` where that was given.
     """
-    said: list[str] = []
+    said: list[Said] = []
     assert settings.mini_batch_size is not None and settings.epochs is not None and settings.learning_rate is not None
     batch = min(settings.mini_batch_size, pictures)
     if batch < settings.mini_batch_size:
-        said.append(
-            f"mini_batch_size is lowered from {settings.mini_batch_size} to {batch}, "
-            f"as there are {pictures} training pictures"
-        )
+        lowered = f"mini_batch_size is lowered from {settings.mini_batch_size} to {batch}"
+        said.append(Said(f"{lowered}, as there are {pictures} training pictures", warning=True))
     steps, epochs = pictures // batch, settings.epochs
     if pace is not None and settings.max_minutes is not None:
         steps, epochs, line = _fit(pace, settings.max_minutes * 60 * PLANNED_SHARE, steps, epochs)
-        said.append(line)
+        said.append(Said(line))
     total = steps * epochs
     schedule = Schedule(
         kind=settings.lr_schedule,
@@ -84,7 +83,7 @@ def _fit(pace: Pace, seconds: float, steps: int, most: int) -> tuple[int, int, s
     line = f"a step takes {pace.step:.3g} s, an epoch {duration(epoch)} with validation"
     if fitting >= 1:
         epochs = min(fitting, most)
-        return steps, epochs, f"{line}: planned {epochs} epochs ({duration(epochs * epoch)})"
+        return steps, epochs, f"{line}: planned {epochs} epoch{'s' * (epochs != 1)} ({duration(epochs * epoch)})"
     short = max(1, min(steps, int((left - pace.validation) / pace.step)))
     return short, 1, f"{line}: one whole epoch does not fit, planned {short} of its {steps} steps"
 

@@ -96,6 +96,7 @@ def train(
     form: str | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
+    root: str | Path | None = None,
     tensorboard_folder: str | Path | None = None,
     listeners: Sequence[Listener] = (),
     **settings: object,
@@ -111,6 +112,7 @@ def train(
         test: test data, when it lies elsewhere; only its classes are checked, it is never trained or chosen on.
         model: an earlier artifact to go on from (incremental training).
         form, file_column, label_column: how to read ``data``, where recognising it is not enough.
+        root: the folder of the pictures that a list or table names, when they do not lie beside it.
         tensorboard_folder: also write TensorBoard files there.
         listeners: called with every event of ``foveal.training.events``.
         settings: hyperparameters by their SageMaker names, as strings or typed values.
@@ -123,7 +125,13 @@ def train(
     for line in parsed.warnings:
         tell(Said(line, warning=True))
     dataset = open_data(
-        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column
+        data,
+        form=form,
+        validation=validation,
+        test=test,
+        file_column=file_column,
+        label_column=label_column,
+        root=root,
     )
     out = Path(output) if output is not None else Path("foveal-runs") / (Path(data).resolve().stem or "data")
     make_folder(out)
@@ -171,13 +179,16 @@ def _run(
             pace = measure_pace(job, started) if settings.max_minutes is not None else None
         plan, said = make_plan(settings, len(pictures.train), pace)
         for line in said:
-            tell(Said(line))
+            tell(line)
     else:
         plan = Plan.from_dict(checkpoint.state["plan"])
         _say_differences(checkpoint, tell)
     ema = Ema(network, plan.ema_decay) if plan.ema_decay is not None else None
+    planned = replace(settings, epochs=plan.epochs, mini_batch_size=plan.batch_size)
+    keep_best = _keeper(out / "model", replace(resolved, settings=planned), pictures)
+    job = replace(job, plan=plan, ema=ema, keep_best=keep_best, settings=planned.to_dict())
     with stop_on_signals() as stop, enough_memory(step, SMALLER):
-        progress = train_network(replace(job, plan=plan, ema=ema), checkpoint, stop, tell)
+        progress = train_network(job, checkpoint, stop, tell)
     return _end(out, identity, progress, tell)
 
 

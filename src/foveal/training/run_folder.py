@@ -38,7 +38,9 @@ def find_finished(out: Path, identity: Mapping[str, Any]) -> Fields | None:
         return None
     before = stored["identity"]
     was, now = before["settings"], identity["settings"]
-    changed = [f"{name}: {was.get(name)} before, {now[name]} now" for name in now if was.get(name) != now[name]]
+    changed = [
+        f"{name}: {_told(was.get(name))} before, {_told(now[name])} now" for name in now if was.get(name) != now[name]
+    ]
     changed += [f"other {name}" for name in ("data", "validation", "model") if before[name] != identity[name]]
     finished = _read_json(out / "finished.json", ("best_epoch", "stopped"))
     if changed and finished is None and not any((out / "checkpoints").glob("step-*")):
@@ -70,3 +72,7 @@ def _read_json(path: Path, names: tuple[str, ...]) -> Fields | None:
         raise UserError(f"is damaged: {problem}", str(path), remedy)
     found: Fields = fields
     return found
+
+
+def _told(value: object) -> str:
+    return "not given" if value is None else str(value)
