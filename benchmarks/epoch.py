@@ -33,8 +33,8 @@ def bare(job: Job, batches: list) -> float:
     job.network.train()
     began = time.perf_counter()
     for batch in batches:
-        loss = job.algorithm.loss(job.network(batch.pixels), batch.targets)
-        loss.backward()
+        costs = job.algorithm.loss(job.network(batch.pixels), batch.targets)
+        costs.mean(costs.shares).backward()
         job.optimizer.step()
         job.optimizer.zero_grad(set_to_none=True)
     return sum(len(batch.rows) for batch in batches) / (time.perf_counter() - began)

@@ -37,6 +37,7 @@ FLOORS = {
     "predictor": 4,
     "evaluation": 4,
     "export": 4,
+    "display": 5,
     "serving": 5,
     "transform": 5,
     "tuning": 5,

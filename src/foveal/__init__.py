@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveal.cli.display import Display
+    from foveal.display import Display
     from foveal.errors import BadPicture, UserError
     from foveal.evaluation import evaluate
     from foveal.predictor import Prediction, Predictor, load
@@ -25,7 +25,7 @@ __all__ = ["BadPicture", "Display", "Prediction", "Predictor", "Result", "UserEr
 
 _HOMES = {
     "BadPicture": "foveal.errors",
-    "Display": "foveal.cli.display",
+    "Display": "foveal.display",
     "Prediction": "foveal.predictor",
     "Predictor": "foveal.predictor",
     "Result": "foveal.training.run",

@@ -1,9 +1,10 @@
-"""How long work shows itself: a line of progress with the time left, on a terminal or in a log file."""
+"""How work shows itself: a line of progress with the time left, on a terminal or in a log file."""
 
 from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -39,3 +40,11 @@ def track(items: Iterable[T], total: int, what: str, every: float = 0.2, quiet: 
             shown = now
     if terminal and shown != started and not quiet:
         print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """Text as a terminal can show it in one line: control characters, which names of files may hold, as escapes."""
+    return "".join(
+        each if unicodedata.category(each) not in ("Cc", "Cs") else each.encode("unicode_escape").decode()
+        for each in text
+    )

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from mxnet_io import FOLDERS, arrays, described
 from PIL import Image
 
-from foveal.data.decode import MAX_PIXELS, decode, picture_size
+from foveal.data.decode import MAX_PIXELS, Header, decode, picture_size, read_header
 from foveal.data.views import Preprocessing, views
 from foveal.errors import BadPicture, UserError
 
@@ -179,6 +181,39 @@ def test_a_header_that_claims_a_huge_jpeg_is_refused_before_decoding() -> None:
 def test_the_bound_holds_for_other_files_too() -> None:
     with pytest.raises(BadPicture, match="37 x 24 pixels are more than the 500 that are read"):
         decode(encoded(Image.fromarray(photo())), 3, max_pixels=500)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a PNG of one bit a pixel."""
+    fields = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + fields + struct.pack(">I", zlib.crc32(fields)) + bytes(12)
+
+
+def test_a_header_that_claims_a_huge_png_is_refused_in_the_same_words() -> None:
+    png = png_header(65280, 65280)
+    for read in (lambda: decode(png, 3, "a.png"), lambda: picture_size(png, "a.png")):
+        with pytest.raises(BadPicture) as caught:
+            read()
+        assert str(caught.value) == (
+            f"a.png: 65280 x 65280 pixels are more than the {MAX_PIXELS:,} that are read\n"
+            "Shrink the picture, or leave it out."
+        )
+
+
+def test_large_pictures_are_read_without_a_warning() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert picture_size(png_header(12_000, 12_000)) == (12_000, 12_000)
+    assert caught == []
+
+
+def test_a_header_tells_kind_and_whether_it_is_grey() -> None:
+    image = Image.fromarray(photo())
+    assert read_header(encoded(image)) == Header(37, 24, "PNG", False)
+    assert read_header(encoded(image.convert("L"), "JPEG")) == Header(37, 24, "JPEG", True)
+    assert read_header(encoded(image.convert("LA"))) == Header(37, 24, "PNG", True)
+    with pytest.raises(BadPicture, match=r"^a\.png: the picture file is empty$"):
+        read_header(b"", "a.png")
 
 
 def test_postscript_is_not_given_to_an_interpreter() -> None:

@@ -135,6 +135,19 @@ def test_a_source_without_a_readable_picture_leaves_no_file(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["two\nlines", " cat", "cat ", "a\u2028b"])
+def test_a_class_name_that_is_no_line_is_refused_before_anything_is_written(tmp_path, name):
+    (tmp_path / "in" / name).mkdir(parents=True)
+    (tmp_path / "in" / name / "1.png").write_bytes(encoded())
+    with pytest.raises(UserError) as caught:
+        pack(open_data(tmp_path / "in"), tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path}/in: the name of the class {name!r} has a line break, or blanks at its ends\n"
+        "classes.txt holds one name a line: rename the class."
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_kinds_that_mxnet_can_not_read_are_said(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.gif").write_bytes(encoded(mode="L", kind="GIF"))

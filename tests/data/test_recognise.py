@@ -145,8 +145,29 @@ def test_a_bad_validation_list_keeps_the_original_text_first(tmp_path):
     (tmp_path / "train.lst").write_text("0\t0\tp/1.jpg\n")
     (tmp_path / "val.lst").write_text("0 0 p/1.jpg\n")
     with pytest.raises(UserError) as caught:
-        open_data(tmp_path)
+        open_data(tmp_path, channel="train")
     assert str(caught.value).splitlines()[0] == "Invalid lst file in the validation channel."
+    with pytest.raises(UserError, match=r"val\.lst, line 1: the validation data: 1 column separated by tabs"):
+        open_data(tmp_path)
+
+
+def test_an_empty_record_file_speaks_of_training_only_in_training(tmp_path):
+    record(tmp_path / "train.rec", 0, 1)
+    (tmp_path / "val.rec").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^Unable to start training\. Empty \.rec file in validation channel\."):
+        open_data(tmp_path, channel="train")
+    with pytest.raises(UserError, match=r"^.*val\.rec \(0 bytes\): the validation data: it holds no record\n"):
+        open_data(tmp_path)
+
+
+def test_the_root_holds_the_pictures_of_every_list(tmp_path):
+    make(tmp_path, "photos/1.jpg", "photos/2.jpg", "lists/x.txt")
+    (tmp_path / "lists/a.lst").write_text("0\t0\t1.jpg\n")
+    (tmp_path / "lists/b.lst").write_text("0\t0\t2.jpg\n")
+    data = open_data(tmp_path / "lists/a.lst", validation=tmp_path / "lists/b.lst", root=tmp_path / "photos")
+    assert (data.train.read(0).picture, data.validation.read(0).picture) == (b"photos/1.jpg", b"photos/2.jpg")
+    with pytest.raises(UserError, match=r"or give the pictures' folder with --root\.$"):
+        open_data(tmp_path / "lists/a.lst")
 
 
 def test_tables_beside_each_other_are_splits(tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from foveal.errors import UserError
 from foveal.formats.folder import read_folder
-from foveal.formats.pictures import SUFFIXES, read_class_names, sort_class_names
+from foveal.formats.pictures import SUFFIXES, picture_files, read_class_names, sort_class_names
 
 
 def make(root, *names):
@@ -70,6 +70,16 @@ def test_the_fingerprint_tells_sizes_and_labels_and_not_the_place(tmp_path):
     (tmp_path / "c/dog/1.jpg").write_bytes(b"another size")
     a, b, c = (read_folder(tmp_path / place)[0].fingerprint() for place in "abc")
     assert a == b != c
+
+
+def test_pictures_below_a_folder_come_in_natural_order_without_hidden_ones(tmp_path):
+    make(tmp_path, "10.JPG", "2.png", "notes.txt", "b/3.jpg", "b/c/20.webp", "b/c/3.webp")
+    make(tmp_path, "._2.png", ".cache/1.png", "__MACOSX/1.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.png").mkdir()
+    wanted = ["2.png", "10.JPG", "b/3.jpg", "b/c/3.webp", "b/c/20.webp"]
+    assert picture_files(tmp_path) == [tmp_path / name for name in wanted]
+    assert picture_files(tmp_path / "nowhere") == []
 
 
 def test_every_suffix_is_one_that_pillow_opens():

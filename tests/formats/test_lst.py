@@ -92,9 +92,38 @@ def test_a_bad_line_gives_the_original_text_then_file_line_and_columns(folder, l
     )
 
 
+def test_outside_of_training_no_channel_is_spoken_of(folder):
+    path = write(folder, "0\tcats/1.jpg\n")
+    with pytest.raises(UserError) as caught:
+        read_lst(path)
+    assert str(caught.value).splitlines()[0] == (
+        f"{path}, line 1: 2 columns separated by tabs, at least 3 are needed: '0\\tcats/1.jpg'"
+    )
+
+
+@pytest.mark.parametrize("line", ["\1" * 500 + "\t1\tcats/1.jpg", "0\t" + "\1" * 500 + "\tcats/1.jpg"])
+def test_fields_that_are_long_or_binary_are_cut(folder, line):
+    with pytest.raises(UserError, match="is no") as caught:
+        read_lst(write(folder, line))
+    shown = repr("\1" * 80 + "...")
+    assert f" {shown} is no " in caught.value.what
+    assert caught.value.what.count("\\x01") <= 2 * 80
+    assert "\1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["cats/\0.jpg", "\0/1.jpg", "x" * 300 + ".jpg", "y" * 300 + "/1.jpg", "cats/" * 1000 + "1.jpg"]
+)
+def test_a_name_that_no_file_can_have_is_left_out(folder, name):
+    source = read_lst(write(folder, f"0\t1\t{name}\n1\t0\tcats/1.jpg\n"))
+    assert source.files == ("cats/1.jpg",)
+    assert [bad.where for bad in source.bad] == ["train.lst, line 1"]
+    assert len(source.bad[0].reason) < 300 + len(str(folder))
+
+
 def test_an_empty_list_and_one_without_its_pictures_are_refused(folder):
     with pytest.raises(UserError, match=r"Invalid lst file in the train channel\.\n.*train\.lst: it names no picture"):
-        read_lst(write(folder, "\n\n"))
+        read_lst(write(folder, "\n\n"), channel="train")
     with pytest.raises(UserError, match=r"none of its 1 pictures is there; the first: the picture nine\.jpg isn't in"):
         read_lst(write(folder, "0\t1\tnine.jpg\n"))
 

@@ -91,12 +91,19 @@ def test_the_fingerprint_tells_labels_and_not_the_folder(tmp_path):
 def test_an_empty_file_gives_the_original_text_then_file_and_size(tmp_path):
     (tmp_path / "train.rec").write_bytes(b"")
     with pytest.raises(UserError) as caught:
-        RecordSource([tmp_path / "train.rec"])
+        RecordSource([tmp_path / "train.rec"], channel="train")
     assert str(caught.value) == (
         "Unable to start training. Empty .rec file in train channel.\n"
         f"{tmp_path}/train.rec (0 bytes)\n"
         "Look whether the step that packs the pictures wrote any: `foveal pack` names what it left out."
     )
+
+
+def test_an_empty_file_that_is_not_opened_for_training_is_not_said_to_be(tmp_path):
+    (tmp_path / "val.rec").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        RecordSource([tmp_path / "val.rec"])
+    assert (caught.value.what, caught.value.where) == ("it holds no record", f"{tmp_path}/val.rec (0 bytes)")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import foveal.data.augment as augment
 import foveal.training.checkpoint as checkpoint
 import foveal.training.loop as loop
 import foveal.training.run as run
-from foveal.training.events import EpochDone
+from foveal.training.events import EpochDone, RunStarted
 
 
 def die() -> None:
@@ -96,5 +96,6 @@ if __name__ == "__main__":
     place, _, number = moment.partition(":")
     listeners = arm(place, int(number or 1))
     assert augment  # imported before anything is measured
+    listeners.append(lambda event: print(f"from step {event.step}") if isinstance(event, RunStarted) else None)
     result = run.train(data, out, listeners=listeners, **dict(pair.split("=", 1) for pair in pairs))
     print(result.best_epoch, dict(result.figures))

@@ -33,7 +33,7 @@ def test_the_variable_names_a_file_or_a_folder(
         monkeypatch.setenv("FOVEAL_WEIGHTS", str(place))
         assert find_weights().path == path
     monkeypatch.setenv("FOVEAL_WEIGHTS", str(path) + ".gone")
-    with pytest.raises(UserError, match=r"FOVEAL_WEIGHTS names '.*gone', which does not exist"):
+    with pytest.raises(UserError, match=r"^FOVEAL_WEIGHTS: '.*gone' does not exist\n"):
         find_weights()
 
 

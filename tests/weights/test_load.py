@@ -26,10 +26,7 @@ def test_all_but_the_last_layer_are_taken(save_resnet: Callable[..., Path]) -> N
     assert set(report.taken) == set(stored) - {"fc.weight", "fc.bias"}
     assert all(torch.equal(network.body.state_dict()[name], stored[name]) for name in report.taken)
     assert torch.equal(network.get_parameter("body.fc.weight"), before)
-    assert report.said == (
-        f"weights: ResNet-18 (num_layers=18, resnet=post) from {weights.path}, 120 tensors taken, new layers: fc; "
-        "normalisation: known: ImageNet ResNets of torchvision and timm",
-    )
+    assert report.said == ("120 tensors taken, new: fc",)
 
 
 def test_the_last_layer_is_new_even_where_it_fits_unless_it_is_kept(save_resnet: Callable[..., Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,28 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What one batch, or one rank's part of it, costs: sums and what to divide them by, never means.
+
+    The loss is ``(sums / shares).sum()`` with both added up over the ranks, so a part of a batch needs to know nothing
+    of the rest. Classification has one term; detection has two, over anchors and over offsets.
+
+    Attributes:
+        sums: float32 [k], the terms summed over the batch, with gradient.
+        shares: float32 [k], what each term counts: pictures, anchors, offsets. Less than 1 counts as 1.
+        counts: float32 [len(counted)], further sums for the training figures, without gradient.
+    """
+
+    sums: Tensor
+    shares: Tensor
+    counts: Tensor
+
+    def mean(self, shares: Tensor) -> Tensor:
+        """The loss to differentiate: the terms over ``shares``, those of the whole batch. A scalar."""
+        return (self.sums / shares.clamp(min=1)).sum()
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """The functions in which classification and detection differ.
 
@@ -39,18 +61,18 @@ class Algorithm:
         name: as in the artifact, e.g. ``image-classification``.
         prepare: (decoded uint8 [H, W, C], label, generator) -> (uint8 [h, w, c], target): augmentation in training.
         collate: targets of a batch -> tensors on the CPU (anything ``to_device`` of the loop can move).
-        loss: (outputs, targets) -> scalar: the mean over the batch.
-        counted: names of the running sums that ``count`` gives, besides the loss.
-        count: (outputs, targets) -> tensor [len(counted)] of sums over the batch, on the device; no host sync.
+        loss: (outputs, targets) -> loss and counts of the batch, on the device; no host sync.
+        counted: names of the counts.
         figures: (sums by name, pictures) -> training figures, such as accuracy.
-        judge: (network, validation pictures) -> verdict; asking, in float32, exactly as a predictor asks.
+        ask: (network, pictures, rows) -> answers for these rows; in float32, exactly as a predictor asks.
+        judge: answers that together hold each validation picture once -> verdict.
     """
 
     name: str
     prepare: Callable[[NDArray[np.uint8], Label, np.random.Generator], tuple[NDArray[np.uint8], Any]]
     collate: Callable[[list[Any]], Any]
-    loss: Callable[[Any, Any], Tensor]
+    loss: Callable[[Any, Any], Loss]
     counted: tuple[str, ...]
-    count: Callable[[Any, Any], Tensor]
     figures: Callable[[Mapping[str, float], int], dict[str, float]]
-    judge: Callable[[nn.Module, Decoder], Verdict]
+    ask: Callable[[nn.Module, Decoder, range], Any]
+    judge: Callable[[Sequence[Any]], Verdict]

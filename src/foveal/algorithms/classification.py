@@ -6,7 +6,7 @@ which is why their figures agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal.algorithms.algorithm import Algorithm, Verdict
+from foveal.algorithms.algorithm import Algorithm, Loss, Verdict
 from foveal.algorithms.memory import enough_memory
 from foveal.data.augment import augment
 from foveal.data.loader import Batch, Decoder, batches
@@ -60,33 +60,36 @@ def classification(
     def prepare(image: NDArray[np.uint8], label: Label, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Label]:
         return augment(image, augmentation, rule, rng, flip=flip), label
 
-    def count(logits: Tensor, targets: Tensor) -> Tensor:
-        ranked = logits.topk(min(top_k or 1, logits.shape[1]), dim=1).indices == targets[:, None]
-        hits = [ranked[:, 0].sum(), ranked.any(dim=1).sum()]
-        return torch.stack(hits if top_k else hits[:1]).to(logits.dtype)
+    def loss(logits: Tensor, targets: Tensor) -> Loss:
+        ranked = logits.detach().topk(min(top_k or 1, logits.shape[1]), dim=1).indices == targets[:, None]
+        hits = torch.stack([ranked[:, 0].sum(), ranked.any(dim=1).sum()]).float()
+        return cross_entropy(logits, targets, hits if top_k else hits[:1])
 
     def train_figures(sums: Mapping[str, float], pictures: int) -> dict[str, float]:
         return {name: value / max(1, pictures) for name, value in sums.items()}
 
-    def judge(network: nn.Module, pictures: Decoder) -> Verdict:
-        answers = collect(ask(network, pictures, rule, workers), len(class_names))
-        return verdict(answers, class_names, top_k)
+    def answers(network: nn.Module, pictures: Decoder, rows: range) -> Answers:
+        return collect(ask(network, pictures, rule, workers, rows), len(class_names))
+
+    def judge(parts: Sequence[Answers]) -> Verdict:
+        return verdict(together(parts), class_names, top_k)
 
     return Algorithm(
         name=NAME,
         prepare=prepare,
         collate=collate,
-        loss=cross_entropy,
+        loss=loss,
         counted=("accuracy", f"top_k_accuracy_{top_k}") if top_k else ("accuracy",),
-        count=count,
         figures=train_figures,
+        ask=answers,
         judge=judge,
     )
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Softmax cross entropy, the mean over the batch (SoftmaxOutput with its rescale of 1 / batch, reference 2.9)."""
-    return F.cross_entropy(logits.float(), targets)
+def cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor) -> Loss:
+    """Softmax cross entropy, a share a picture (SoftmaxOutput with its rescale of 1 / batch, reference 2.9)."""
+    total = F.cross_entropy(logits.float(), targets, reduction="sum")
+    return Loss(total[None], total.new_full((1,), len(targets)), counts)
 
 
 def collate(labels: list[Any]) -> Tensor:
@@ -95,9 +98,14 @@ def collate(labels: list[Any]) -> Tensor:
 
 
 def ask(
-    network: nn.Module, pictures: Decoder, rule: Preprocessing, workers: int, batch_size: int = ASKING_BATCH
+    network: nn.Module,
+    pictures: Decoder,
+    rule: Preprocessing,
+    workers: int,
+    rows: range | None = None,
+    batch_size: int = ASKING_BATCH,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Each picture of the source once, in its order: batches and their probabilities (float32 [B, C], on the CPU).
+    """Each picture of ``rows`` (None: of the source) once: batches and their probabilities (float32 [B, C], CPU).
 
     The network is asked in float32, without TF32 and without augmentation.
     """
@@ -105,9 +113,9 @@ def ask(
     def prepare(image: NDArray[np.uint8], label: Label, row: int, number: int) -> tuple[NDArray[np.uint8], Label]:
         return views(rule, image)[0].pixels, label
 
-    total = len(pictures.source)
-    slices = ((start, min(start + batch_size, total)) for start in range(0, total, batch_size))
-    for batch in batches(pictures, Order(total, 0, shuffle=False), slices, prepare, collate, workers):
+    rows = range(len(pictures.source)) if rows is None else rows
+    slices = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    for batch in batches(pictures, Order(len(pictures.source), 0, shuffle=False), slices, prepare, collate, workers):
         yield batch, probabilities(network, batch.pixels)
 
 
@@ -155,6 +163,18 @@ def collect(asked: Iterator[tuple[Batch, Tensor]], num_classes: int) -> Answers:
         labels=np.concatenate(labels) if labels else np.zeros(0, np.int64),
         probabilities=np.concatenate(scores) if scores else np.zeros((0, num_classes), np.float32),
         bad=tuple(bad),
+    )
+
+
+def together(parts: Sequence[Answers]) -> Answers:
+    """Answers for parts of a source as those for the whole, in the order of its rows."""
+    rows = np.concatenate([part.rows for part in parts])
+    order = rows.argsort(kind="stable")
+    return Answers(
+        rows=rows[order],
+        labels=np.concatenate([part.labels for part in parts])[order],
+        probabilities=np.concatenate([part.probabilities for part in parts])[order],
+        bad=tuple(record for part in parts for record in part.bad),
     )
 
 

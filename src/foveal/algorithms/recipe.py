@@ -164,9 +164,9 @@ def _modern(
         augmentation_type=augmentation,
         lr_schedule="one_cycle" if settings.max_minutes and "lr_schedule" not in given else settings.lr_schedule,
     )
-    most = " at most" if settings.max_minutes else ""
+    limit = " at most" if settings.max_minutes else ""
     say(
-        f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epoch{'s' * (epochs != 1)}{most}, "
+        f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epoch{'s' * (epochs != 1)}{limit}, "
         f"augmentation {augmentation}"
     )
     return filled

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from foveal.cli.shared import PATH, data_options, plain
+from foveal.cli.shared import PATH, data_options
 from foveal.errors import UserError
+from foveal.progress import plain
 
 
 @click.command("inspect")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foveal.cli.shared import DEVICES, PATH, plain, say_warning
+from foveal.cli.shared import DEVICES, PATH, say_warning
 from foveal.errors import UserError
+from foveal.progress import plain
 
 if TYPE_CHECKING:
     from foveal.predictor import Prediction, Predictor

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from foveal.progress import plain
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -54,11 +55,3 @@ def say_warning(line: str) -> None:
 def say_error(text: str) -> None:
     """What is wrong and what to do, a line each."""
     click.echo("Error: " + "\n".join(map(plain, text.split("\n"))), err=True)
-
-
-def plain(text: str) -> str:
-    """Text as a terminal can show it in one line: control characters, which names of files may hold, as escapes."""
-    return "".join(
-        each if unicodedata.category(each) not in ("Cc", "Cs") else each.encode("unicode_escape").decode()
-        for each in text
-    )

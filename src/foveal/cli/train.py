@@ -77,8 +77,8 @@ def command(
 
     A run that was stopped or killed goes on when the same command is given again.
     """
-    from foveal.cli.display import Display
     from foveal.container.log_lines import classification_log
+    from foveal.display import Display
     from foveal.training.run import train
 
     given: dict[str, object] = {name: value for name, value in settings.items() if value is not None}

@@ -18,7 +18,7 @@ def class_indices(
     num_classes: int | None,
     class_names: tuple[str, ...] | None,
     *,
-    channel: str = "train",
+    channel: str = "",
     gaps_allowed: bool = False,
 ) -> tuple[NDArray[np.int64], list[BadRecord]]:
     """The class index of each picture, for single-label classification.
@@ -26,7 +26,7 @@ def class_indices(
     Args:
         num_classes: the setting; None to take as many as are named, or as the labels count.
         class_names: names in label order where the data names its classes, else None.
-        channel: for messages.
+        channel: of the training that the data is for, for messages.
         gaps_allowed: whether numbers without a picture, below the largest, are fine where neither ``num_classes``
             nor names say how many classes there are. They are in data that is judged on; in training data they mostly
             mean ids that count from 1, or ids of another set.
@@ -39,7 +39,9 @@ def class_indices(
             record, gaps, and fewer classes asked for than the data names. The first offending record is named.
     """
     if not len(source):
-        raise UserError("it holds no picture", source.origin, f"Give {channel} data with at least one picture.")
+        raise UserError(
+            "it holds no picture", source.origin, f"Give {channel and channel + ' '}data with at least one picture."
+        )
     if num_classes is not None and class_names is not None and num_classes < len(class_names):
         raise UserError(
             f"num_classes is {num_classes}, but the data has {len(class_names)} classes: {_listed(class_names)}",

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from foveal.errors import BadPicture, UserError
@@ -27,6 +33,7 @@ MAX_PIXELS = 178_956_970
 _JPEG = b"\xff\xd8\xff"
 _EXIF = b"Exif\x00\x00"
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101  # numbers of tags in EXIF and TIFF
+_GREY = frozenset(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"))  # modes of Pillow
 _USUAL = ("PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF", "JPEG")
 # EPS would start Ghostscript, WMF and the like draw with the system's own code; none of them hold photographs.
 _REFUSED = frozenset(_USUAL) | {"EPS", "WMF", "PSD", "FPX", "MIC", "MPEG", "HDF5", "GRIB", "BUFR", "CONTAINER", "PCD"}
@@ -44,9 +51,19 @@ _DAMAGED = (
     AttributeError,
     OverflowError,
     NotImplementedError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Image.DecompressionBombWarning,  # where warnings are errors
 )
+_SILENCE = Lock()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of a picture tells: upright size in pixels, Pillow's name of its kind, one channel or more."""
+
+    width: int
+    height: int
+    kind: str
+    grey: bool
 
 
 def decode(picture: bytes, channels: int, where: str = "", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -87,16 +104,26 @@ def decode(picture: bytes, channels: int, where: str = "", max_pixels: int = MAX
 def picture_size(picture: bytes | str | os.PathLike[str], where: str = "") -> tuple[int, int]:
     """(width, height) of the upright picture in pixels, from the header alone. Raises BadPicture."""
     if isinstance(picture, bytes):
-        if not picture:
-            raise BadPicture("the picture file is empty", where)
-        image = _open(picture, where)
-    else:
-        where = where or os.fspath(picture)
-        try:
-            with open(picture, "rb") as file:
-                image = _open(file, where)
-        except OSError as error:
-            raise BadPicture(f"cannot be read: {error.strerror or error}", where) from error
+        header = read_header(picture, where)
+        return header.width, header.height
+    where = where or os.fspath(picture)
+    try:
+        with open(picture, "rb") as file:
+            return _upright_size(_open(file, where))
+    except OSError as error:
+        raise BadPicture(f"cannot be read: {error.strerror or error}", where) from error
+
+
+def read_header(picture: bytes, where: str = "") -> Header:
+    """Read the beginning of an encoded picture. Raises BadPicture, also for more than ``MAX_PIXELS``."""
+    if not picture:
+        raise BadPicture("the picture file is empty", where)
+    image = _open(picture, where)
+    width, height = _upright_size(image)
+    return Header(width, height, image.format or "", image.mode in _GREY)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if isinstance(image, TiffImageFile):  # whether ``size`` is upright already depends on Pillow's version
         width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
@@ -170,21 +197,68 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-def _open(picture: bytes | io.BufferedReader, where: str) -> Image.Image:
+def _open(picture: bytes | io.BufferedReader, where: str, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
     """Pillow's picture, its header read and its pixels not."""
     file: io.BytesIO | io.BufferedReader = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     try:
-        try:
-            return Image.open(file, formats=_USUAL)
-        except UnidentifiedImageError:
-            file.seek(0)
-            return Image.open(file, formats=_unusual())
-    except UnidentifiedImageError as error:
-        jpeg = isinstance(picture, bytes) and picture.startswith(_JPEG)
-        reason = "damaged JPEG: its header cannot be read" if jpeg else "is not a picture of a known kind"
-        raise BadPicture(reason, where) from error
+        image = _recognise(file, _USUAL) or _recognise(file, _unusual())
+    except Image.DecompressionBombError as error:
+        raise _bomb(where, max_pixels) from error
     except _DAMAGED as error:
-        raise BadPicture(f"damaged picture: {error}", where) from error
+        raise BadPicture(f"damaged picture: {_reason(error)}", where) from error
+    if image is None:
+        jpeg = isinstance(picture, bytes) and picture.startswith(_JPEG)
+        raise BadPicture(
+            "damaged JPEG: its header cannot be read" if jpeg else "is not a picture of a known kind", where
+        )
+    _check_size(*image.size, where, max_pixels)
+    return image
+
+
+def _recognise(file: io.BytesIO | io.BufferedReader, kinds: Sequence[str]) -> ImageFile.ImageFile | None:
+    """Open a file as the first of ``kinds`` that it is, or None.
+
+    As ``Image.open`` does it, which prints a warning for every picture of more than 90 million pixels.
+    """
+    Image.preinit()
+    file.seek(0)
+    start = file.read(16)
+    for kind in kinds:
+        if kind not in Image.OPEN:
+            Image.init()
+        factory, accepts = Image.OPEN[kind]
+        try:
+            accepted = accepts is None or accepts(start)  # a text says why this Pillow can't read the kind
+            if accepted and not isinstance(accepted, str):
+                file.seek(0)
+                return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # another kind, after all
+            continue
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a reader of Pillow's says, without addresses in memory."""
+    text = str(error).strip() or type(error).__name__
+    return re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", text.splitlines()[0])
+
+
+def _bomb(where: str, max_pixels: int) -> BadPicture:
+    """For a picture that is found to be too large by Pillow, behind its header."""
+    return BadPicture(
+        f"it claims more than the {max_pixels:,} pixels that are read", where, "Shrink the picture, or leave it out."
+    )
+
+
+@contextmanager
+def _unwarned(image: Image.Image) -> Iterator[None]:
+    """Pillow warns once more when it loads a large TIFF. One at a time, for filters of warnings aren't thread-safe."""
+    if not isinstance(image, TiffImageFile) or image.width * image.height <= MAX_PIXELS // 2:
+        yield
+        return
+    with _SILENCE, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 @cache
@@ -194,17 +268,19 @@ def _unusual() -> tuple[str, ...]:
 
 
 def _decode_other(picture: bytes, channels: int, where: str, max_pixels: int) -> NDArray[np.uint8]:
-    opened = _open(picture, where)
-    _check_size(*opened.size, where, max_pixels)
+    opened = _open(picture, where, max_pixels)
     # Pillow turns a TIFF itself while it loads; other kinds are turned here.
     turn = 1 if isinstance(opened, TiffImageFile) else _orientation(opened.info.get("exif"))
     try:
-        opened.load()
+        with _unwarned(opened):
+            opened.load()
         image = _pixels(opened, channels, where)
     except BadPicture:
         raise
+    except Image.DecompressionBombError as error:
+        raise _bomb(where, max_pixels) from error
     except _DAMAGED as error:
-        raise BadPicture(f"damaged {opened.format}: {error}", where) from error
+        raise BadPicture(f"damaged {opened.format}: {_reason(error)}", where) from error
     return _upright(image, turn)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from foveal.data.decode import read_header
 from foveal.errors import BadPicture, UserError
 from foveal.records import Source
 
@@ -16,14 +15,15 @@ LOOKED_AT = 128  # pictures; enough for a median, quick even over a network
 
 @dataclass(frozen=True)
 class Facts:
-    """Sizes in pixels: medians over the pictures looked at, upright or not (the sides are not told apart).
+    """Sizes in pixels: medians over the pictures looked at that can be read, upright.
 
     Attributes:
         short, long: median of the shorter and of the longer side.
         same: whether all have one size.
         height, width: the median height and width.
         grey: whether all have one channel.
-        looked: how many pictures were looked at.
+        looked: how many pictures were looked at. unread: how many of them can't be read.
+        first_unread: where the first of these is, and why; empty when there is none.
     """
 
     short: int
@@ -33,6 +33,8 @@ class Facts:
     same: bool
     grey: bool
     looked: int
+    unread: int
+    first_unread: str
 
 
 def look_at_pictures(source: Source) -> Facts:
@@ -40,19 +42,18 @@ def look_at_pictures(source: Source) -> Facts:
     rows = np.unique(np.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).astype(np.int64))
     sizes: list[tuple[int, int]] = []
     grey = True
-    problem = ""
+    unread: list[str] = []
     for row in rows.tolist():
         try:
-            with Image.open(io.BytesIO(source.read(row).picture)) as image:
-                sizes.append(image.size)
-                grey = grey and image.mode in ("1", "L", "I", "I;16", "F")
-        except (BadPicture, UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            problem = (
-                problem or f"{source.where(row)}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            )
+            header = read_header(source.read(row).picture, source.where(row))
+        except BadPicture as error:
+            unread.append(f"{error.where or source.where(row)}: {error.what}")
+        else:
+            sizes.append((header.width, header.height))
+            grey = grey and header.grey
     if not sizes:
         raise UserError(
-            f"none of the {len(rows)} pictures looked at can be read; the first: {problem}",
+            f"none of the {len(rows)} pictures looked at can be read; the first: {unread[0]}",
             source.origin,
             "The data must hold encoded pictures (JPEG, PNG or another form that Pillow reads).",
         )
@@ -64,5 +65,7 @@ def look_at_pictures(source: Source) -> Facts:
         width=int(np.median(sides[:, 0])),
         same=len(set(sizes)) == 1,
         grey=grey,
-        looked=len(sizes),
+        looked=len(rows),
+        unread=len(unread),
+        first_unread=unread[0] if unread else "",
     )

@@ -111,29 +111,29 @@ def make_batch(
 def batches(
     decoder: Decoder,
     order: Order,
-    slices: Iterator[tuple[int, int]],
+    slices: Iterator[range],
     prepare: Prepare,
     collate: Callable[[list[Any]], Any],
     workers: int,
 ) -> Generator[Batch, None, None]:
-    """Batches of the positions ``(start, stop)`` that ``slices`` names, in order, made ahead by ``workers`` threads.
+    """A batch of the positions in each of ``slices``, in order, made ahead by ``workers`` threads.
 
     With 0 workers each batch is made when it is asked for.
     """
 
-    def work(start: int, stop: int) -> Batch:
-        rows, passes = order.rows(start, stop)
+    def work(places: range) -> Batch:
+        rows, passes = order.rows(places)
         return make_batch(decoder, rows, passes, prepare, collate)
 
     if workers == 0:
-        for start, stop in slices:
-            yield work(start, stop)
+        for places in slices:
+            yield work(places)
         return
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="foveal-loader")
     try:
-        for start, stop in slices:
-            waiting.append(pool.submit(work, start, stop))
+        for places in slices:
+            waiting.append(pool.submit(work, places))
             if len(waiting) > workers + 1:
                 yield waiting.popleft().result()
         while waiting:

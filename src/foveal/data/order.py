@@ -24,9 +24,9 @@ class Order:
     seed: int
     shuffle: bool = True
 
-    def rows(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and pass numbers, both int64 [stop - start], of the positions ``start`` to ``stop - 1`` of the run."""
-        positions = np.arange(start, stop, dtype=np.int64)
+    def rows(self, places: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and pass numbers, both int64 [len(places)], of these positions of the run."""
+        positions = np.arange(places.start, places.stop, places.step, dtype=np.int64)
         passes = positions // self.length
         rows = positions % self.length
         if self.shuffle:

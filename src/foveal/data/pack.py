@@ -6,24 +6,24 @@ OUT/train.rec  train.idx  val.rec  val.idx  test.rec  test.idx  classes.txt
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from foveal.data.decode import decode, picture_size
+from foveal.data.decode import decode, read_header
 from foveal.data.recognise import CLASSES_FILE
 from foveal.errors import BadPicture, UserError
 from foveal.files import write_text
 from foveal.formats.imagerecord import pack as pack_record
+from foveal.formats.pictures import short
 from foveal.formats.recordio import write_records
 from foveal.progress import track
 from foveal.records import BadRecord, Dataset, Labels, Source
 
 _FILES = {"train": "train.rec", "validation": "val.rec", "test": "test.rec"}
-_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # modes of Pillow
 # First bytes of JPEG, PNG, BMP, TIFF and the PNM family: what the OpenCV within MXNet reads
 _MXNET_READS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
 
@@ -73,7 +73,8 @@ def pack(
     ``pass_through`` only their headers are read. A record's id is the picture's number in the source.
 
     Raises:
-        UserError: when a file is there already, no picture can be read, or ``out`` can't be written.
+        UserError: when a file is there already, no picture can be read, ``out`` can't be written, or the name of a
+            class can't be a line of ``classes.txt``.
     """
     splits: dict[str, Source] = {"train": data.train} if isinstance(data, Dataset) else {"train": data}
     if isinstance(data, Dataset):
@@ -82,6 +83,7 @@ def pack(
     targets = [out / _FILES[name] for name in splits]
     files = [file for target in targets for file in (target, target.with_suffix(".idx"))]
     files += [out / CLASSES_FILE] if names is not None else []
+    _check_names(names or (), splits["train"].origin)
     earlier = _make_room(out, overwrite)
     bad: list[BadRecord] = []
     counts: dict[str, int] = {}
@@ -124,6 +126,17 @@ class _Job:
     keep_bytes: bool
     bad: list[BadRecord]
     foreign: list[str]
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    """Names are lines of ``classes.txt``, which is read without the blanks at their ends."""
+    for name in names:
+        if [line.strip() for line in name.splitlines()] != [name]:
+            raise UserError(
+                f"the name of the class {short(name)!r} has a line break, or blanks at its ends",
+                where,
+                f"{CLASSES_FILE} holds one name a line: rename the class.",
+            )
 
 
 def _make_room(out: Path, overwrite: bool) -> list[Path]:
@@ -178,7 +191,7 @@ def _stored(labels: Labels, row: int) -> float | np.ndarray[tuple[int], np.dtype
 
 def _checked(picture: bytes, where: str, job: _Job) -> bytes:
     """The same bytes, once their header has been read."""
-    picture_size(picture, where)
+    read_header(picture, where)
     if not picture.startswith(_MXNET_READS):
         job.foreign.append(where)
     return picture
@@ -186,15 +199,13 @@ def _checked(picture: bytes, where: str, job: _Job) -> bytes:
 
 def _encoded(picture: bytes, where: str, job: _Job) -> bytes:
     """Decoded, turned upright, resized and encoded anew; grey stays grey."""
-    picture_size(picture, where)  # refuses what can't be opened, so that the next line can
-    with Image.open(io.BytesIO(picture)) as opened:
-        grey, png = opened.mode in _GREY, opened.format == "PNG"
-    pixels = decode(picture, 1 if grey else 3, where)
-    image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
+    header = read_header(picture, where)
+    pixels = decode(picture, 1 if header.grey else 3, where)
+    image = Image.fromarray(pixels[:, :, 0] if header.grey else pixels)
     if job.resize is not None:
         image = image.resize(_shorter_side(image.size, job.resize), Image.Resampling.BICUBIC, reducing_gap=3.0)
     kept = io.BytesIO()
-    if png:
+    if header.kind == "PNG":
         image.save(kept, "PNG")
     else:
         image.save(kept, "JPEG", quality=job.quality, subsampling=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ def open_data(
     file_column: str | None = None,
     label_column: str | None = None,
     root: str | Path | None = None,
-    channel: str = "train",
+    channel: str = "",
 ) -> Dataset:
     """Open labelled pictures.
 
@@ -47,8 +47,8 @@ def open_data(
         form: ``recordio``, ``lst``, ``folder`` or ``csv``, instead of recognising it.
         validation, test: where these splits lie; they go before what ``path`` holds of them.
         file_column, label_column: columns of a table, where they haven't the usual names.
-        root: folder of the pictures that a list or table names.
-        channel: the original's name of the data, for its messages.
+        root: folder of the pictures that lists and tables name, those of ``validation`` and ``test`` included.
+        channel: ``train`` when the data is opened for training: messages are then the original's where it has some.
 
     Classes are named by a ``classes.txt`` beside the data (one name a line, in label order), else by folders or table,
     sorted: as numbers where all are whole numbers, else by text. Where nothing names them (``named`` is False), they
@@ -71,9 +71,9 @@ def open_data(
     train = sources["train"]
     for split, given in (("validation", validation), ("test", test)):
         if given is not None:
-            sources[split] = _read_given(opening, Path(given), split, train.class_names)
+            sources[split] = _read_given(opening, Path(given), split, train.class_names, channel and split)
         elif split in parts:
-            sources[split] = _read(opening, parts[split], train.class_names, split)
+            sources[split] = _read(opening, parts[split], train.class_names, split, channel and split)
     for split, source in sources.items():
         opening.said.append(_tell(split, source))
         if source.bad:
@@ -107,7 +107,7 @@ def _classes_beside(path: Path, train: Found) -> tuple[str, ...] | None:
 def _read_train(opening: _Opening, found: Found, names: tuple[str, ...] | None, channel: str) -> dict[str, Source]:
     """The training data; where it is a table with a column of splits, the other splits too."""
     if found.form != "csv":
-        return {"train": _read(opening, found, names, channel)}
+        return {"train": _read(opening, found, names, "train", channel)}
     table = _table(opening, found)
     rows = table.rows("train")
     if not len(rows):
@@ -122,9 +122,9 @@ def _read_train(opening: _Opening, found: Found, names: tuple[str, ...] | None, 
     return sources
 
 
-def _read_given(opening: _Opening, path: Path, split: str, names: tuple[str, ...] | None) -> Source:
+def _read_given(opening: _Opening, path: Path, split: str, names: tuple[str, ...] | None, channel: str) -> Source:
     """Data that the user named as ``validation`` or ``test``."""
-    options = Options(None, opening.options.file_column, opening.options.label_column, None)
+    options = replace(opening.options, form=None)
     inner = _Opening(str(path), options, opening.said)
     parts = locate(path, options, opening.said)
     found = parts.get(split) or parts.get("all")
@@ -134,18 +134,18 @@ def _read_given(opening: _Opening, path: Path, split: str, names: tuple[str, ...
             str(path),
             f"Name the folder or file that is {split} data.",
         )
-    return _read(inner, found, names, split)
+    return _read(inner, found, names, split, channel)
 
 
-def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split: str) -> Source:
-    """One split, with the classes ``names`` (None: whatever it holds itself)."""
+def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split: str, channel: str) -> Source:
+    """One split, with the classes ``names`` (None: whatever it holds itself); ``channel`` as in training, or empty."""
     known = "" if split == "train" else f"the {split} data: "
     try:
         if found.form == "recordio":
-            return RecordSource(found.paths, opening.origin, names, split)
+            return RecordSource(found.paths, opening.origin, names, channel)
         if found.form == "lst":
             origin, root = opening.origin, opening.options.root
-            return read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=split)
+            return read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=channel)
         if names is None and split != "train":
             raise UserError(
                 "it has names of classes, the training data only numbers",

@@ -14,9 +14,9 @@ from pathlib import Path
 from foveal.errors import UserError
 from foveal.formats.pictures import (
     FileSource,
+    in_natural_order,
     is_hidden,
     is_picture_name,
-    natural,
     single_labels,
     sort_class_names,
     walk_files,
@@ -53,7 +53,7 @@ def read_folder(
     others: list[str] = []
     for name in class_folders(root):
         files = list(walk_files(root / name))
-        pictures = sorted((file for file in files if is_picture_name(file)), key=lambda file: (natural(file), file))
+        pictures = in_natural_order(file for file in files if is_picture_name(file))
         others += [f"{name}/{file}" for file in files if not is_picture_name(file)]
         if pictures:
             found[name] = pictures

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from foveal.errors import UserError
-from foveal.formats.pictures import FileSource, Listing, find_root, shown, tidy_path
+from foveal.formats.pictures import LONGEST_PATH, FileSource, Listing, find_root, short, shown, tidy_path
 from foveal.records import BadRecord, Labels
 
 _EXPECTED = "A line is `index<tab>label<tab>path`: a whole number, a class number from 0, the picture's relative path."
@@ -26,13 +26,13 @@ def read_lst(
     root: Path | None = None,
     origin: str = "",
     class_names: tuple[str, ...] | None = None,
-    channel: str = "train",
+    channel: str = "",
 ) -> FileSource:
     """Read a list. Line ends of Windows, blank lines and blanks at the end of a line do no harm.
 
     Args:
         root: the folder of the pictures; left out, the list's own folder, or one beside it that has them.
-        channel: ``train`` or ``validation``, for the original's message.
+        channel: ``train`` or ``validation`` where the list is opened for training, for the original's message.
 
     Pictures that are not there are left out and named in ``bad``.
 
@@ -51,18 +51,22 @@ def read_lst(
         fields = text.split("\t")
         problem = _problem(fields)
         if problem:
-            raise UserError(
-                f"Invalid lst file in the {channel} channel.\n{path}, line {number}: {problem}: {shown(text)[:200]!r}",
-                remedy=_EXPECTED,
-            )
+            raise _invalid(f"{path}, line {number}", f"{problem}: {short(text)!r}", channel)
         files.append(tidy_path(fields[-1]))
         values += map(float, fields[1:-1])
         widths.append(len(fields) - 2)
         lines.append(number)
     if not files:
-        raise UserError(f"Invalid lst file in the {channel} channel.\n{path}: it names no picture", remedy=_EXPECTED)
+        raise _invalid(str(path), "it names no picture", channel)
     root = root or find_root(path.parent, path.stem, files[:20])
     return _keep_what_is_there(path, root, origin or str(path), files, values, widths, lines, class_names)
+
+
+def _invalid(where: str, what: str, channel: str) -> UserError:
+    """In training, the original's sentence comes first (reference 1.1)."""
+    if channel:
+        return UserError(f"Invalid lst file in the {channel} channel.\n{where}: {what}", remedy=_EXPECTED)
+    return UserError(what, where, _EXPECTED)
 
 
 def _lines(path: Path) -> list[str]:
@@ -82,12 +86,12 @@ def _problem(fields: list[str]) -> str:
     try:
         int(fields[0])
     except ValueError:
-        return f"the index {fields[0]!r} is no whole number"
+        return f"the index {short(fields[0])!r} is no whole number"
     for field in fields[1:-1]:
         try:
             float(field)
         except ValueError:
-            return f"the label {field!r} is no number"
+            return f"the label {short(field)!r} is no number"
     return "" if fields[-1].strip() else "the path is empty"
 
 
@@ -105,14 +109,17 @@ def _keep_what_is_there(
     places = [listing.find(file) for file in files]
     there = np.array([place is not None for place in places])
     bad = [
-        BadRecord(shown(f"{path.name}, line {lines[row]}"), shown(f"the picture {files[row]} isn't in {root}"))
+        BadRecord(
+            shown(f"{path.name}, line {lines[row]}"),
+            shown(f"the picture {short(files[row], LONGEST_PATH)} isn't in {root}"),
+        )
         for row in np.flatnonzero(~there).tolist()
     ]
     if len(bad) == len(files):
         raise UserError(
             f"none of its {len(files):,} pictures is there; the first: {bad[0].reason}",
             str(path),
-            "Paths are relative to the list's folder: put the list there, or name the pictures' folder as root.",
+            "Paths are relative to the list's folder. Put the list there, or give the pictures' folder with --root.",
         )
     width = np.asarray(widths, dtype=np.int64)
     kept = np.asarray(values, dtype=np.float32)[np.repeat(there, width)]

@@ -21,6 +21,8 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 """Suffixes of pictures that Pillow reads; lower case."""
 
+LONGEST_FIELD, LONGEST_PATH = 80, 255  # characters of a list or table that messages show
+
 
 class FileSource:
     """Pictures in files, under one folder.
@@ -130,6 +132,11 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", text))
 
 
+def in_natural_order(files: Iterable[str]) -> list[str]:
+    """Sorted by ``natural``, and by the text itself where that doesn't decide."""
+    return sorted(files, key=lambda file: (natural(file), file))
+
+
 def walk_files(folder: Path) -> Iterator[str]:
     """Paths below ``folder``, relative to it, with forward slashes; hidden ones and linked folders left out."""
     for parent, folders, names in os.walk(folder):
@@ -141,6 +148,15 @@ def walk_files(folder: Path) -> Iterator[str]:
                 yield prefix + name
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures below a folder, told by their names, in natural order of their paths.
+
+    Hidden files (macOS's ``._1.jpg`` are such), linked folders and links that lead nowhere are left out.
+    """
+    names = in_natural_order(file for file in walk_files(folder) if is_picture_name(file))
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
 class Listing:
     """Tells which files are there, reading each folder once instead of asking for each file."""
 
@@ -149,19 +165,23 @@ class Listing:
         self._folders: dict[str, dict[str, str]] = {}
 
     def find(self, file: str) -> str | None:
-        """``file`` when it is there; with a picture's suffix when it is there with that and has none; else None."""
+        """``file`` when it is there; with a picture's suffix when it is there with that and has none; else None.
+
+        Names that no file can have (too long, with a NUL byte) are not there.
+        """
         folder, _, name = file.rpartition("/")
         names = self._folders.get(folder)
         if names is None:
             names = self._folders[folder] = self._read(folder)
         if name in names:
             return f"{folder}/{names[name]}" if folder else names[name]
-        return file if name and (self._root / file).is_file() else None  # where upper and lower case are one
+        # Where upper and lower case are one. ``Path.is_file`` would raise for names that are too long.
+        return file if name and os.path.isfile(self._root / file) else None
 
     def _read(self, folder: str) -> dict[str, str]:
         try:
             there = sorted(os.listdir(self._root / folder if folder else self._root))
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL byte
             return {}
         stems = {os.path.splitext(name)[0]: name for name in reversed(there) if is_picture_name(name)}
         return stems | {name: name for name in there}
@@ -175,7 +195,7 @@ def find_root(base: Path, stem: str, files: Sequence[str]) -> Path:
     """
     for root in (base, base / stem, base / f"{stem}_images", base / "images"):
         listing = Listing(root)
-        if root.is_dir() and any(listing.find(file) for file in files):
+        if os.path.isdir(root) and any(listing.find(file) for file in files):
             return root
     return base
 
@@ -183,6 +203,11 @@ def find_root(base: Path, stem: str, files: Sequence[str]) -> Path:
 def shown(text: str) -> str:
     """A path as it can be printed: bytes that aren't UTF-8 as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def short(text: str, longest: int = LONGEST_FIELD) -> str:
+    """The beginning of a text, as a message can show it."""
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def tidy_path(text: str) -> str:

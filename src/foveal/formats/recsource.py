@@ -41,7 +41,7 @@ class RecordSource:
         paths: the files, in the order in which their records are counted.
         origin: what the user named, for messages; the first file when left out.
         class_names: names in label order, when something beside the files tells them.
-        channel: ``train`` or ``validation``, for the original's messages.
+        channel: ``train`` or ``validation`` where the files are opened for training, for the original's messages.
 
     A sample's label is an int where the record holds one whole number, else float32 [k] as stored; ``key`` is
     ``train.rec@40960`` (file and byte). Damaged records are left out and named in ``bad``.
@@ -58,7 +58,7 @@ class RecordSource:
         paths: Sequence[Path],
         origin: str = "",
         class_names: tuple[str, ...] | None = None,
-        channel: str = "train",
+        channel: str = "",
     ) -> None:
         self.origin = origin or str(paths[0])
         self.class_names = class_names
@@ -161,13 +161,13 @@ def _read_labels(buffer: Buffer, record: Record, values: array[float], widths: a
 def _nothing_found(
     paths: Sequence[Path], buffers: Sequence[Buffer], bad: Sequence[BadRecord], channel: str
 ) -> UserError:
-    """What to tell when no record could be read; the first line is the original's (reference 1.1)."""
+    """What to tell when no record could be read; the first lines are the original's (reference 1.1)."""
     sizes = ", ".join(f"{path} ({len(buffer):,} bytes)" for path, buffer in zip(paths, buffers, strict=True))
     if not bad:
-        return UserError(
-            f"Unable to start training. Empty .rec file in {channel} channel.\n{sizes}",
-            remedy="Look whether the step that packs the pictures wrote any: `foveal pack` names what it left out.",
-        )
+        remedy = "Look whether the step that packs the pictures wrote any: `foveal pack` names what it left out."
+        if not channel:
+            return UserError("it holds no record", sizes, remedy)
+        return UserError(f"Unable to start training. Empty .rec file in {channel} channel.\n{sizes}", remedy=remedy)
     starts = [bytes(buffer[:4]) for buffer in buffers if len(buffer)]
     kind = next((kind for first, kind in _KINDS.items() if starts[0].startswith(first)), "")
     looks = f"; the file looks like {kind}" if kind else ""

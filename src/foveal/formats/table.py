@@ -19,7 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import UserError
-from foveal.formats.pictures import FileSource, Listing, find_root, is_picture_name, shown, single_labels, tidy_path
+from foveal.formats.pictures import (
+    LONGEST_PATH,
+    FileSource,
+    Listing,
+    find_root,
+    is_picture_name,
+    short,
+    shown,
+    single_labels,
+    tidy_path,
+)
 from foveal.records import BadRecord
 
 # Usual names of columns, the more telling ones first. Compared in lower case, with _ for blanks and hyphens.
@@ -118,7 +128,8 @@ def read_table(
         elif not row[place[columns.label]].strip():
             bad.append(BadRecord(f"{path.name}, line {line}", f"{name} has no label (column {columns.label})"))
         elif found is None:
-            bad.append(BadRecord(f"{path.name}, line {line}", shown(f"the picture {name} isn't in {root}")))
+            reason = f"the picture {short(name, LONGEST_PATH)} isn't in {root}"
+            bad.append(BadRecord(f"{path.name}, line {line}", shown(reason)))
         else:
             files.append(found)
             kept.append((line, row))
@@ -126,7 +137,7 @@ def read_table(
         raise UserError(
             f"none of its {len(rows):,} rows can be used; the first: {bad[0].reason}",
             str(path),
-            "Paths are relative to the table's folder: put it there, or name the pictures' folder as root.",
+            "Paths are relative to the table's folder. Put it there, or give the pictures' folder with --root.",
         )
     groups = tuple(row[place[columns.group]].strip() for _, row in kept) if columns.group else None
     return Table(
@@ -159,7 +170,7 @@ def table_source(
         if label not in index:
             known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
             raise UserError(
-                f"the class {label} is not among the known classes ({known})",
+                f"the class {short(label)} is not among the known classes ({known})",
                 f"{table.path}, line {table.lines[row]}",
                 "The classes are those of the training rows, or of a classes.txt beside the table.",
             )
@@ -244,7 +255,7 @@ def _parse(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]
                 continue
             if len(fields) < len(header) or any(field.strip() for field in fields[len(header) :]):
                 raise UserError(
-                    f"{len(fields)} fields, the header has {len(header)}: {delimiter.join(fields)[:200]!r}",
+                    f"{len(fields)} fields, the header has {len(header)}: {short(delimiter.join(fields))!r}",
                     f"{path}, line {begins}",
                     f"Separate the fields by {delimiter!r}, and put those that contain it into double quotes.",
                 )
@@ -264,7 +275,7 @@ def _splits(path: Path, rows: Sequence[tuple[int, list[str]]], name: str, place:
         split = SPLITS.get(row[place].strip().lower())
         if split is None:
             raise UserError(
-                f"{row[place]!r} in the column {name} is no split",
+                f"{short(row[place])!r} in the column {name} is no split",
                 f"{path}, line {line}",
                 f"Known are {', '.join(SPLITS)}; rename the column if it means something else.",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,27 +31,53 @@ class Precision:
 
 
 def choose_device(asked: str) -> Device:
-    """``auto`` takes a CUDA card, else Apple's MPS, else the CPU. Raises UserError when it is missing."""
+    """Choose by name.
+
+    Args:
+        asked: ``cpu``, ``mps`` (Apple's), ``cuda``, ``cuda:1`` (the second card), or ``auto``: a CUDA card, else MPS,
+            else the CPU.
+
+    Raises:
+        UserError: for another name, and when the device is not there.
+    """
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", asked):
+        raise UserError(
+            f"{asked!r} is no device",
+            "device",
+            "Choose auto, cpu, cuda, cuda:N (card N, from 0) or mps.",
+            "device",
+        )
     if asked.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise UserError(
-                "device=cuda was asked for, but torch sees no CUDA card"
-                + ("" if torch.version.cuda else " (this torch is a build without CUDA)"),
-                "device",
-                "Install a CUDA build of torch (pytorch.org/get-started), or set device=auto.",
-                "device",
-            )
+        _check_card(asked)
         return Device(torch.device(asked), f"device: {torch.cuda.get_device_name(torch.device(asked))} ({asked})")
     if asked == "mps":
         if not torch.backends.mps.is_available():
-            raise UserError(
-                "device=mps was asked for, but there is no Apple GPU", "device", "Set device=auto.", "device"
-            )
+            raise UserError("no Apple GPU was found (mps)", "device", "Set device=auto.", "device")
         return Device(torch.device("mps"), "device: Apple GPU (mps)")
     threads = torch.get_num_threads()
     return Device(torch.device("cpu"), f"device: cpu with {threads} thread{'s' * (threads != 1)}")
+
+
+def _check_card(asked: str) -> None:
+    """Raise UserError unless torch sees the CUDA card, or any where no number is given."""
+    if not torch.cuda.is_available():
+        build = "" if torch.version.cuda else " (this torch is a build without CUDA)"
+        raise UserError(
+            f"no CUDA card was found{build}",
+            "device",
+            "Install a CUDA build of torch (pytorch.org/get-started), or set device=auto.",
+            "device",
+        )
+    count = torch.cuda.device_count()
+    if int(asked.partition(":")[2] or 0) >= count:
+        raise UserError(
+            f"no card {asked} was found: there {'is' if count == 1 else 'are'} {count}, counted from cuda:0",
+            "device",
+            "Choose one of them, or set device=auto.",
+            "device",
+        )
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:

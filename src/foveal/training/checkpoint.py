@@ -28,7 +28,7 @@ from foveal.errors import UserError
 from foveal.files import sha256, sync, write_json
 
 KEPT = 2
-STATE = ("plan", "pictures", "best", "best_epoch", "early", "bad", "scaler", "threads", "torch")
+STATE = ("plan", "best", "best_epoch", "early", "bad", "scaler", "threads", "torch")
 _NAME = re.compile(r"step-(\d{8,})")
 
 

@@ -77,14 +77,13 @@ class Job:
 class Progress:
     """How far a run is; what a checkpoint restores besides weights and optimizer.
 
-    ``sums``: loss and the algorithm's counts since the epoch's start. ``not_finite``: the first step (from 1) whose
-    loss was not finite, or 0. Both stay on the device.
+    ``sums``: since the epoch's start, the loss a picture, the pictures, and the algorithm's counts. ``not_finite``: the
+    first step (from 1) whose loss was not finite, or 0. Both stay on the device.
     """
 
     sums: Tensor
     not_finite: Tensor
     step: int = 0
-    pictures: int = 0
     best: float | None = None
     best_epoch: int = 0
     early: EarlyStoppingState = field(default_factory=EarlyStoppingState)
@@ -101,7 +100,7 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
     """
     algorithm, plan, network = job.algorithm, job.plan, job.network
     progress = start_progress(job) if restored is None else restore(job, restored)
-    done = progress.step // plan.steps_per_epoch
+    done = plan.epochs_done(progress.step)
     tell(RunStarted(progress.step, plan.steps_per_epoch, plan.epochs, plan.batch_size, job.settings))
     stream = training_batches(job, progress.step)
     saved = time.monotonic()
@@ -110,7 +109,7 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
             break
         network.train()
         began = time.monotonic()
-        for batch_number in range(progress.step - epoch * plan.steps_per_epoch, plan.steps_per_epoch):
+        for batch_number in range(progress.step - plan.steps_before(epoch), plan.steps_in(epoch)):
             batch = next(stream)
             note_bad(job, progress, batch.bad, tell)
             rate = learning_rate(plan.schedule, progress.step + 1)
@@ -119,8 +118,8 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
             if len(batch.rows):
                 pixels, targets = to_device(batch.pixels, job.device), to_device(batch.targets, job.device)
                 with torch.autocast(job.device.type, job.autocast) if job.autocast else nullcontext():
-                    outputs = network(pixels)
-                    loss = algorithm.loss(outputs, targets)
+                    costs = algorithm.loss(network(pixels), targets)
+                    loss = costs.mean(costs.shares)
                 job.scaler.scale(loss).backward()
                 if job.clip_gradient is not None:
                     job.scaler.unscale_(job.optimizer)
@@ -130,11 +129,11 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
                 job.optimizer.zero_grad(set_to_none=True)
                 if job.ema is not None:
                     job.ema.update(network, progress.step)
-                count(algorithm, progress, loss, outputs, targets, len(batch.rows))
+                count(progress, loss, costs.counts, len(batch.rows))
             if progress.step % job.log_steps == 0:
                 check_finite(progress, plan)
                 tell(step_event(job, progress, epoch, batch_number, rate, time.monotonic() - began))
-            if batch_number + 1 == plan.steps_per_epoch:
+            if batch_number + 1 == plan.steps_in(epoch):
                 break  # the epoch's end has its own checkpoint, after validation
             due = job.checkpoint_steps is not None and progress.step % job.checkpoint_steps == 0
             if stop.reason or due or time.monotonic() - saved >= job.checkpoint_seconds:
@@ -150,11 +149,10 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
         if epoch == done:
             tell_enlarged(job, tell)
         judged = job.ema.network if job.ema is not None else network
-        verdict = algorithm.judge(judged, job.validation) if job.validation is not None else None
+        verdict = judge(job, judged)
         seconds = (trained - began, time.monotonic() - trained)
         tell_epoch(job, progress, epoch, judged, verdict, seconds, tell)
         progress.sums.zero_()
-        progress.pictures = 0
         progress.stopped = stop.reason
         save(job, progress, tell)
         saved = time.monotonic()
@@ -171,50 +169,57 @@ def training_batches(job: Job, step: int) -> Generator[Batch, None, None]:
     def prepare(image: Any, label: Any, row: int, number: int) -> Any:
         return job.algorithm.prepare(image, label, picture_generator(seed, number, row))
 
-    slices = ((each * size, (each + 1) * size) for each in range(step, job.plan.total_steps))
+    slices = (range(each * size, (each + 1) * size) for each in range(step, job.plan.total_steps))
     return batches(job.pictures, job.order, slices, prepare, job.algorithm.collate, job.workers)
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Tensors, and tuples, lists and dicts of them, on ``device``."""
+    """Tensors, and tuples, lists (which become tuples) and dicts of them, on ``device``."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, dict):
         return {name: to_device(each, device) for name, each in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(to_device(each, device) for each in value)
-    return value
+    assert isinstance(value, tuple | list), f"collate gives {type(value).__name__}, which cannot be moved"
+    return tuple(to_device(each, device) for each in value)
 
 
 def start_progress(job: Job) -> Progress:
     """Nothing done yet. MPS has no float64, so sums are float32 there."""
     precise = torch.float32 if job.device.type == "mps" else torch.float64
-    sums = torch.zeros(1 + len(job.algorithm.counted), dtype=precise, device=job.device)
+    sums = torch.zeros(2 + len(job.algorithm.counted), dtype=precise, device=job.device)
     return Progress(sums, torch.zeros((), dtype=torch.int64, device=job.device))
 
 
-def count(algorithm: Algorithm, progress: Progress, loss: Tensor, outputs: Any, targets: Any, pictures: int) -> None:
+def count(progress: Progress, loss: Tensor, counts: Tensor, pictures: int) -> None:
     """Add a batch to the running sums, and keep the number of the first step whose loss is not finite."""
     with torch.no_grad():
         loss = loss.detach().to(progress.sums.dtype)
         progress.sums[0] += loss * pictures
-        progress.sums[1:] += algorithm.count(outputs.detach() if isinstance(outputs, Tensor) else outputs, targets)
+        progress.sums[1] += pictures
+        progress.sums[2:] += counts
         first = (progress.not_finite == 0) & ~torch.isfinite(loss)
         progress.not_finite += first * progress.step
-        progress.pictures += pictures
 
 
-def training_figures(job: Job, progress: Progress) -> dict[str, float]:
-    """Loss and figures since the epoch's start; waits for the device."""
-    loss, *sums = progress.sums.tolist()
+def judge(job: Job, network: nn.Module) -> Verdict | None:
+    """Each validation picture asked once, and all answers judged; None without validation pictures."""
+    if job.validation is None:
+        return None
+    answers = job.algorithm.ask(network, job.validation, range(len(job.validation.source)))
+    return job.algorithm.judge([answers])
+
+
+def training_figures(job: Job, progress: Progress) -> tuple[dict[str, float], int]:
+    """Loss and figures since the epoch's start, and the pictures they are over; waits for the device."""
+    loss, pictures, *sums = progress.sums.tolist()
     named = dict(zip(job.algorithm.counted, sums, strict=True))
-    return {"loss": loss / max(1, progress.pictures)} | job.algorithm.figures(named, progress.pictures)
+    return {"loss": loss / max(1, pictures)} | job.algorithm.figures(named, int(pictures)), int(pictures)
 
 
 def step_event(job: Job, progress: Progress, epoch: int, batch: int, rate: float, seconds: float) -> StepDone:
-    figures = training_figures(job, progress)
+    figures, pictures = training_figures(job, progress)
     loss = figures.pop("loss")
-    return StepDone(progress.step, epoch, batch, rate, loss, figures, progress.pictures, seconds)
+    return StepDone(progress.step, epoch, batch, rate, loss, figures, pictures, seconds)
 
 
 def check_finite(progress: Progress, plan: Plan) -> None:
@@ -222,7 +227,7 @@ def check_finite(progress: Progress, plan: Plan) -> None:
     step = int(progress.not_finite)
     if step:
         rate = learning_rate(plan.schedule, step)
-        epoch = (step - 1) // plan.steps_per_epoch
+        epoch = plan.epochs_done(step - 1)
         raise UserError(
             f"the loss was not finite in step {step} (epoch {epoch}, learning rate {rate:g})",
             "training",
@@ -274,9 +279,9 @@ def tell_epoch(
     """
     improved = verdict is None or progress.best is None or verdict.objective > progress.best
     rate = learning_rate(job.plan.schedule, progress.step)
-    figures = training_figures(job, progress)
+    figures, pictures = training_figures(job, progress)
     validation = {} if verdict is None else dict(verdict.figures)
-    tell(EpochDone(progress.step, epoch, rate, figures, validation, improved, *seconds, progress.pictures))
+    tell(EpochDone(progress.step, epoch, rate, figures, validation, improved, *seconds, pictures))
     if improved:
         progress.best = None if verdict is None else verdict.objective
         progress.best_epoch = epoch + 1
@@ -310,7 +315,6 @@ def save(job: Job, progress: Progress, tell: Listener) -> None:
         tensors["generator/cuda"] = torch.cuda.get_rng_state(job.device)
     state = {
         "plan": job.plan.to_dict(),
-        "pictures": progress.pictures,
         "best": progress.best,
         "best_epoch": progress.best_epoch,
         "early": progress.early.to_dict(),
@@ -341,7 +345,6 @@ def restore(job: Job, checkpoint: Checkpoint) -> Progress:
     progress = start_progress(job)
     progress.sums.copy_(checkpoint.tensors["counters/sums"])
     progress.step = checkpoint.step
-    progress.pictures = checkpoint.state["pictures"]
     progress.best = checkpoint.state["best"]
     progress.best_epoch = checkpoint.state["best_epoch"]
     progress.early = EarlyStoppingState.from_dict(checkpoint.state["early"])

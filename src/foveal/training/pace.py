@@ -10,7 +10,6 @@ import torch
 
 from foveal.data.loader import Decoder, batches
 from foveal.data.order import picture_generator
-from foveal.data.subset import Subset
 from foveal.training.loop import Job, to_device
 from foveal.training.plan import Pace
 
@@ -23,7 +22,7 @@ def measure_pace(job: Job, started: float) -> Pace:
     before = {name: tensor.clone() for name, tensor in job.network.state_dict().items()}
     optimizer = torch.optim.SGD(job.network.parameters(), lr=1e-6, momentum=0.9)
     size, seed = job.plan.batch_size, job.order.seed
-    slices = ((each * size, (each + 1) * size) for each in range(WARM_UP + TIMED))
+    slices = (range(each * size, (each + 1) * size) for each in range(WARM_UP + TIMED))
 
     def prepare(image: Any, label: Any, row: int, number: int) -> Any:
         return job.algorithm.prepare(image, label, picture_generator(seed, number, row))
@@ -35,7 +34,8 @@ def measure_pace(job: Job, started: float) -> Pace:
         if len(batch.rows):
             with torch.autocast(job.device.type, job.autocast, enabled=job.autocast is not None):
                 outputs = job.network(to_device(batch.pixels, job.device))
-                loss = job.algorithm.loss(outputs, to_device(batch.targets, job.device))
+                costs = job.algorithm.loss(outputs, to_device(batch.targets, job.device))
+                loss = costs.mean(costs.shares)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -45,15 +45,10 @@ def measure_pace(job: Job, started: float) -> Pace:
         began = now
     validation = 0.0
     if job.validation is not None:
-        part = Decoder(_first(job.validation, JUDGED), job.validation.channels)
+        total = len(job.validation.source)
+        rows = range(min(JUDGED, total))
         began = time.monotonic()
-        job.algorithm.judge(job.network, part)
-        validation = (time.monotonic() - began) * len(job.validation.source) / len(part.source)
+        job.algorithm.ask(job.network, Decoder(job.validation.source, job.validation.channels), rows)
+        validation = (time.monotonic() - began) * total / len(rows)
     job.network.load_state_dict(before)
     return Pace(float(np.median(times[WARM_UP:] or times)), validation, time.monotonic() - started)
-
-
-def _first(pictures: Decoder, count: int) -> Subset:
-    rows = np.arange(min(count, len(pictures.source)), dtype=np.int64)
-    assert isinstance(pictures.source, Subset)
-    return Subset(pictures.source, rows, [pictures.source.checked[row] for row in rows.tolist()])

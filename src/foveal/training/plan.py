@@ -27,7 +27,18 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        return self.epochs * self.steps_per_epoch
+        return self.steps_before(self.epochs)
+
+    def steps_before(self, epoch: int) -> int:
+        """Steps of the run before ``epoch`` (from 0) begins."""
+        return epoch * self.steps_per_epoch
+
+    def steps_in(self, epoch: int) -> int:
+        return self.steps_before(epoch + 1) - self.steps_before(epoch)
+
+    def epochs_done(self, step: int) -> int:
+        """Whole epochs in the run's first ``step`` steps."""
+        return sum(self.steps_before(epoch + 1) <= step for epoch in range(self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -178,8 +178,8 @@ def _run(
         with enough_memory(step, SMALLER):
             pace = measure_pace(job, started) if settings.max_minutes is not None else None
         plan, said = make_plan(settings, len(pictures.train), pace)
-        for line in said:
-            tell(line)
+        for decision in said:
+            tell(decision)
     else:
         plan = Plan.from_dict(checkpoint.state["plan"])
         _say_differences(checkpoint, tell)

@@ -28,7 +28,6 @@ INNER = ("state_dict_ema", "model_ema", "state_dict", "model")
 # What torch's reader raises on damaged or hostile files.
 TORCH_ERRORS = (
     RuntimeError,
-    pickle.UnpicklingError,
     EOFError,
     ValueError,
     LookupError,
@@ -123,6 +122,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
                 raise UserError("this is no file that torch.save wrote", str(path), CONVERT, "weights")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own text advises to run the code
+        raise UserError("it holds more than tensors; code in it is not run", str(path), CONVERT, "weights") from error
     except TORCH_ERRORS as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(

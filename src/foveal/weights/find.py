@@ -78,9 +78,7 @@ def find_weights(request: str | Path = "", wanted: NetworkHint | None = None, no
         elif place.is_file():
             return _open(place, VARIABLE, wanted, normalisation)
         else:
-            raise UserError(
-                f"{VARIABLE} names {variable!r}, which does not exist", VARIABLE, "Correct or unset the variable."
-            )
+            raise UserError(f"{variable!r} does not exist", VARIABLE, "Correct or unset the variable.")
     if wanted is None:
         raise NoWeights(
             f"no pretrained weights were named and {VARIABLE} is not set",

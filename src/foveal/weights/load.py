@@ -89,7 +89,7 @@ def load_pretrained(network: ClassificationNetwork, weights: Weights, keep_last:
     network.body.load_state_dict(state | {name: tensor.to(state[name].dtype) for name, tensor in taken.items()})
     new = tuple(name for name in state if name not in taken and not name.endswith(".num_batches_tracked"))
     left_out = tuple(name for name in theirs if name not in taken)
-    return LoadReport(tuple(taken), new, left_out, (_summary(weights, len(taken), new), *said))
+    return LoadReport(tuple(taken), new, left_out, (_summary(len(taken), new), *said))
 
 
 def _check_kind(network: ClassificationNetwork, weights: Weights) -> None:
@@ -134,12 +134,9 @@ def _refuse(what: str, found: list[str], weights: Weights) -> None:
         )
 
 
-def _summary(weights: Weights, taken: int, new: tuple[str, ...]) -> str:
-    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)) or "none"
-    return (
-        f"weights: {weights.network.label} from {weights.origin}, {taken} tensors taken, new layers: {layers}; "
-        f"normalisation: {weights.normalisation.source}"
-    )
+def _summary(taken: int, new: tuple[str, ...]) -> str:
+    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)) or "nothing"
+    return f"{taken} tensors taken, new: {layers}"
 
 
 def _shape(tensor: Tensor) -> str:

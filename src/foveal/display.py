@@ -9,8 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from foveal.cli.shared import plain
-from foveal.progress import duration
+from foveal.progress import duration, plain
 from foveal.training.events import (
     EpochDone,
     Event,
