@@ -69,11 +69,11 @@ def main() -> None:
         settings = replace(resolved.settings, checkpoint_seconds=1e9)
         network = run._network(resolved, 0, None, pictures, True, lambda event: None)
         network.to(memory_format=torch.channels_last)
-        job = run._job(
-            Path(scratch), replace(resolved, settings=settings), pictures, network, torch.device("cpu"), lambda e: None
-        )
+        job = run._job(Path(scratch), replace(resolved, settings=settings), pictures, network, torch.device("cpu"))
         steps = options.pictures // job.plan.batch_size
-        plan = replace(make_plan(settings, len(pictures.train), None)[0], steps_per_epoch=steps, ema_decay=None)
+        plan = replace(
+            make_plan(settings, frozenset(), len(pictures.train), None)[0], steps_per_epoch=steps, ema_decay=None
+        )
         job = replace(job, plan=plan, validation=None, order=replace(job.order, length=options.pictures))
         ready = list(training_batches(job, 0))
         fresh = replace(job, pictures=type(job.pictures)(job.pictures.source, job.pictures.channels, 0))

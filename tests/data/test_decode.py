@@ -184,9 +184,11 @@ def test_the_bound_holds_for_other_files_too() -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The beginning of a PNG of one bit a pixel."""
-    fields = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + fields + struct.pack(">I", zlib.crc32(fields)) + bytes(12)
+    """A PNG of one bit a pixel without its pixels."""
+    png = b"\x89PNG\r\n\x1a\n"
+    for kind, fields in ((b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", b"")):
+        png += struct.pack(">I", len(fields)) + kind + fields + struct.pack(">I", zlib.crc32(kind + fields))
+    return png
 
 
 def test_a_header_that_claims_a_huge_png_is_refused_in_the_same_words() -> None:

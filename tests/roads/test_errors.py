@@ -477,7 +477,8 @@ def test_it_is_warned_of_what_is_odd_and_goes_on(case: Case, ask: Callable[..., 
 
 def test_complaint_16_a_batch_larger_than_the_data_is_lowered(ask: Callable[..., Said]) -> None:
     said = ask(words(f"{SHAPES} --mini-batch-size 1000"))
-    assert "mini_batch_size is lowered from 1000 to 31, as there are 31 training pictures" in said.err.splitlines()
+    line = "Warning: mini_batch_size is lowered from 1000 to 31, as there are 31 training pictures"
+    assert line in said.err.splitlines()
     assert said.status == 0
 
 

@@ -24,10 +24,10 @@ from foveal.weights import NetworkHint, NoWeights, Weights, find_weights, networ
 VARIABLE = "FOVEAL_WEIGHTS"
 SMALL = 32  # pixels; up to here num_layers=20 and the 3x3 stem
 MIDDLE = 96  # pixels; up to here pictures keep their own size
-SIDE_CPU, SIDE_CARD, SIDE_PRETRAINED = 128, 224, 224
+SIDE_CPU, SIDE_CARD, SIDE_PRETRAINED = 96, 224, 224
 MANY = 20_000  # pictures from which a card trains ResNet-50 instead of ResNet-18
-SCRATCH_SEEN, TUNED_SEEN = 20_000, 9_000  # pictures shown in a run on small sets, all epochs together
-SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 60), (6, 25)
+SCRATCH_SEEN, TUNED_SEEN = 20_000, 5_000  # pictures shown in a run on small sets, all epochs together
+SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 60), (5, 20)
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ def _modern(
     if layers is None and settings.backbone is None:
         layers = weights.network.num_layers if weights is not None and weights.network.family == "resnet" else None
         layers = layers or (20 if small_shape else _depth(pictures, device))
-    batch = settings.mini_batch_size or _batch(pictures, tuned, small_shape)
+    batch = settings.mini_batch_size or _batch(pictures, tuned)
     optimizer = settings.optimizer or ("adamw" if tuned else "nag")
     seen, (fewest, most) = (TUNED_SEEN, TUNED_EPOCHS) if tuned else (SCRATCH_SEEN, SCRATCH_EPOCHS)
     epochs = settings.epochs or max(fewest, min(most, round(seen / pictures)))
-    augmentation = settings.augmentation_type or ("pad_crop" if max(shape[1:]) <= MIDDLE else "random_resized_crop")
+    augmentation = settings.augmentation_type or ("pad_crop" if facts.short <= MIDDLE else "random_resized_crop")
     resize = settings.resize
     if resize is None:
         resize = min(shape[1:]) if small and facts.same else modern_resize(shape[1], shape[2])
@@ -185,11 +185,11 @@ def _shape(facts: Facts, tuned: bool, device: torch.device) -> tuple[int, int, i
     return (channels, side, side)
 
 
-def _batch(pictures: int, tuned: bool, small: bool) -> int:
+def _batch(pictures: int, tuned: bool) -> int:
     """Small sets want many updates; large ones fill the machine."""
     if pictures < 2_000:
         return 16
-    return 32 if tuned else 128 if small else 64
+    return 32 if tuned else 64
 
 
 def _rate(optimizer: str, batch: int, tuned: bool) -> float:
@@ -250,7 +250,7 @@ def _incremental(
     shape = (rule.channels, rule.height, rule.width)
     settings = replace(settings, image_shape=shape, resize=rule.resize, num_layers=before.get("num_layers"))
     if settings.recipe == "modern":
-        batch = settings.mini_batch_size or _batch(pictures, True, max(shape[1:]) <= SMALL)
+        batch = settings.mini_batch_size or _batch(pictures, True)
         optimizer = settings.optimizer or "adamw"
         small = max(shape[1:]) <= MIDDLE
         settings = replace(

@@ -149,6 +149,8 @@ def _data(
         click.echo(plain(line))
     size = f"all {facts.width} x {facts.height}" if facts.same else f"about {facts.width} x {facts.height}"
     click.echo(f"pictures: {size}{', grey' if facts.grey else ''} ({facts.looked} looked at)")
+    if facts.unread:
+        click.echo(plain(f"{facts.unread} of them can't be read; the first: {facts.first_unread}"))
     names = [plain(name) for name in dataset.class_names]
     width = max(map(len, names))
     click.echo(f"{'class':<{width}}" + "".join(f"{name:>12}" for name in counts))

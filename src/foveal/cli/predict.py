@@ -18,10 +18,6 @@ from foveal.progress import plain
 if TYPE_CHECKING:
     from foveal.predictor import Prediction, Predictor
 
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .ico .avif".split()
-)
-
 
 @click.command("predict")
 @click.argument("model", type=PATH)
@@ -97,16 +93,18 @@ def command(
 
 def find_pictures(given: tuple[str, ...]) -> list[str]:
     """Files in the order given; folders and patterns in order of name. Raises UserError for what is not there."""
+    from foveal.formats.pictures import picture_files
+
     files: list[str] = []
     for each in given:
         path = Path(each)
         if each == "-" or path.is_file():
             files.append(each)
         elif each and path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+            found = picture_files(path)
             if not found:
                 raise UserError(
-                    "no pictures in this folder", each, f"Looked for {', '.join(sorted(PICTURE_SUFFIXES))}."
+                    "no pictures in this folder", each, "Pictures are told by their endings: .jpg, .png, ..."
                 )
             files += map(str, found)
         elif matches := [match for match in sorted(glob(each, recursive=True)) if Path(match).is_file()]:

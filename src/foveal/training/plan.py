@@ -13,17 +13,20 @@ from foveal.training.events import Said
 from foveal.training.schedules import Schedule
 
 PLANNED_SHARE = 0.9  # of max_minutes; the rest is for the slow minutes that every machine has
+FEW_EPOCHS = 4  # up to so many, pictures are not yet learnt by heart, and varying them costs accuracy (docs/recipes.md)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``schedule`` counts updates from 1 to ``total_steps``; ``ema_decay`` None means no average."""
+    """``schedule`` counts updates from 1 to ``total_steps``; ``ema_decay`` None means no average; ``augmentation`` is
+    the level that training pictures are varied by."""
 
     epochs: int
     steps_per_epoch: int
     batch_size: int
     schedule: Schedule
     ema_decay: float | None
+    augmentation: str
 
     @property
     def total_steps(self) -> int:
@@ -59,11 +62,13 @@ class Pace:
     spent: float
 
 
-def make_plan(settings: ClassificationSettings, pictures: int, pace: Pace | None) -> tuple[Plan, list[Said]]:
+def make_plan(
+    settings: ClassificationSettings, given: frozenset[str], pictures: int, pace: Pace | None
+) -> tuple[Plan, list[Said]]:
     """The plan for ``pictures`` training pictures, and a line for each decision.
 
     An epoch is floor(pictures / mini_batch_size) steps (reference 2.1); with a ``pace`` the epochs are as many as fit
-    ``max_minutes``, and at most ``epochs`` where that was given.
+    ``max_minutes``, and at most ``epochs``. ``given`` names the settings that the user gave.
     """
     said: list[Said] = []
     assert settings.mini_batch_size is not None and settings.epochs is not None and settings.learning_rate is not None
@@ -84,7 +89,11 @@ def make_plan(settings: ClassificationSettings, pictures: int, pace: Pace | None
         steps=tuple(step * steps for step in settings.lr_scheduler_step or ()),
         factor=settings.lr_scheduler_factor,
     )
-    return Plan(epochs, steps, batch, schedule, _ema_decay(settings.ema_decay, total)), said
+    augmentation = settings.augmentation_type or "none"
+    if settings.recipe == "modern" and epochs <= FEW_EPOCHS and "augmentation_type" not in given:
+        said.append(Said(f"pictures are not varied: with {FEW_EPOCHS} epochs or fewer that costs more than it gives"))
+        augmentation = "none"
+    return Plan(epochs, steps, batch, schedule, _ema_decay(settings.ema_decay, total), augmentation), said
 
 
 def _fit(pace: Pace, seconds: float, steps: int, most: int) -> tuple[int, int, str]:

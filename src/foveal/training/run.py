@@ -132,6 +132,7 @@ def train(
         file_column=file_column,
         label_column=label_column,
         root=root,
+        channel="train",
     )
     out = Path(output) if output is not None else Path("foveal-runs") / (Path(data).resolve().stem or "data")
     make_folder(out)
@@ -172,21 +173,25 @@ def _run(
     settings = resolved.settings
     network = _network(resolved, settings.seed, earlier, pictures, checkpoint is None, tell)
     place(network, device.device)
-    job = _job(out, resolved, pictures, network, device.device, tell)
+    job = _job(out, resolved, pictures, network, device.device)
+    if settings.precision_dtype != "float32":
+        tell(Said(choose_precision(settings.precision_dtype, device.device).said))
     step = f"a step of {job.plan.batch_size:,} pictures of {resolved.rule.height} x {resolved.rule.width} pixels"
     if checkpoint is None:
         with enough_memory(step, SMALLER):
             pace = measure_pace(job, started) if settings.max_minutes is not None else None
-        plan, said = make_plan(settings, len(pictures.train), pace)
+        plan, said = make_plan(settings, parsed.given, len(pictures.train), pace)
         for decision in said:
             tell(decision)
     else:
         plan = Plan.from_dict(checkpoint.state["plan"])
         _say_differences(checkpoint, tell)
     ema = Ema(network, plan.ema_decay) if plan.ema_decay is not None else None
-    planned = replace(settings, epochs=plan.epochs, mini_batch_size=plan.batch_size)
-    keep_best = _keeper(out / "model", replace(resolved, settings=planned), pictures)
-    job = replace(job, plan=plan, ema=ema, keep_best=keep_best, settings=planned.to_dict())
+    planned = replace(
+        settings, epochs=plan.epochs, mini_batch_size=plan.batch_size, augmentation_type=plan.augmentation
+    )
+    job = _job(out, replace(resolved, settings=planned), pictures, network, device.device)
+    job = replace(job, plan=plan, ema=ema)
     with stop_on_signals() as stop, enough_memory(step, SMALLER):
         progress = train_network(job, checkpoint, stop, tell)
     return _end(out, identity, progress, tell)
@@ -263,12 +268,9 @@ def _job(
     pictures: Pictures,
     network: ClassificationNetwork,
     device: torch.device,
-    tell: Listener,
 ) -> Job:
     settings, rule = resolved.settings, resolved.rule
     precision = choose_precision(settings.precision_dtype, device)
-    if settings.precision_dtype != "float32":
-        tell(Said(precision.said))
     workers = default_workers() if settings.loader_workers is None else settings.loader_workers
     cache = 0 if settings.cache_pictures is False else CACHE_BYTES
     rules = (settings.early_stopping_min_epochs, settings.early_stopping_patience, settings.early_stopping_tolerance)
@@ -276,7 +278,7 @@ def _job(
         algorithm=classification(
             rule, settings.augmentation_type, settings.flip, pictures.class_names, settings.top_k, workers
         ),
-        plan=make_plan(settings, len(pictures.train), None)[0],
+        plan=make_plan(settings, frozenset(), len(pictures.train), None)[0],
         network=network,
         ema=None,
         optimizer=_optimizer(network, settings),
