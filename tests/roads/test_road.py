@@ -291,3 +291,55 @@ def test_grey_pictures_train_and_answer(tmp_path: Path) -> None:
     kept = io.BytesIO()
     Image.new("RGB", (50, 40), (200, 200, 200)).save(kept, "JPEG")
     assert model.predict(kept.getvalue())[0].label == "light"
+
+
+def test_the_original_recipe_trains_with_the_originals_settings(shapes_folder: Path, tmp_path: Path) -> None:
+    settings = {"num_layers": "20", "image_shape": "3,28,28", "epochs": "1", "mini_batch_size": "8", "num_classes": "3"}
+    result = foveal.train(
+        shapes_folder / "train", tmp_path / "run", recipe="original", validation=shapes_folder / "test", **settings
+    )
+    artifact, _ = open_artifact(result.model)
+    expected = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0001, "ema_decay": None}
+    expected |= {"augmentation_type": "none", "lr_schedule": "step", "num_training_samples": 120, "resize": None}
+    assert {name: artifact.settings[name] for name in expected} == expected
+    assert artifact.network["resnet"] == "pre"
+    assert artifact.preprocessing["antialias"] is False
+    assert artifact.data["validation_pictures"] == 30
+
+
+def test_max_minutes_plans_the_epochs_and_the_plan_is_kept(shapes_folder: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    settings = SETTINGS | {"epochs": 3, "max_minutes": 30}
+    foveal.train(shapes_folder, tmp_path / "run", listeners=[heard.append], **settings)
+    said = [event.text for event in heard if isinstance(event, Said)]
+    assert any("planned 3 epochs" in line for line in said)
+    checkpoint = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+    plan = json.loads((checkpoint / "state.json").read_text())["plan"]
+    assert (plan["epochs"], plan["schedule"]["kind"], plan["augmentation"]) == (3, "one_cycle", "none")
+
+
+def test_time_that_does_not_hold_an_epoch_is_filled_with_a_part_of_one(shapes_folder: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    settings = SETTINGS | {"max_minutes": 0.0001}
+    result = foveal.train(shapes_folder, tmp_path / "run", listeners=[heard.append], **settings)
+    assert any(
+        isinstance(e, Said) and "one whole epoch does not fit, planned 1 of its 12 steps" in e.text for e in heard
+    )
+    assert result.best_epoch == 1
+
+
+def test_tensorboard_files_hold_the_curves(shapes_folder: Path, tmp_path: Path) -> None:
+    settings = SETTINGS | {"epochs": 1}
+    foveal.train(shapes_folder, tmp_path / "run", tensorboard_folder=tmp_path / "curves", **settings)
+    (file,) = (tmp_path / "curves").iterdir()
+    content = file.read_bytes()
+    assert b"epoch/validation_accuracy" in content
+    assert b"learning_rate" in content
+
+
+def test_pictures_smaller_than_the_network_are_enlarged_with_one_warning(shapes_folder: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    settings = SETTINGS | {"image_shape": "3,40,40", "num_layers": 18, "epochs": 2, "validation_fraction": 0}
+    foveal.train(shapes_folder, tmp_path / "run", listeners=[heard.append], **settings)
+    warned = [event.text for event in heard if isinstance(event, Said) and "enlarged" in event.text]
+    assert warned == ["120 of 120 pictures are smaller than 40 x 40 and are enlarged"]

@@ -130,7 +130,7 @@ def tensorboard(folder: Path) -> Listener:
         elif isinstance(event, EpochDone):
             for part, figures in (("train", event.train), ("validation", event.validation)):
                 for name, value in figures.items():
-                    writer.add_scalar(f"{part}/{name} by epoch", value, event.step)
+                    writer.add_scalar(f"epoch/{part}_{name}", value, event.step)
             writer.flush()
         elif isinstance(event, Stopped | Finished):
             writer.close()
