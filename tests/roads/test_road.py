@@ -22,7 +22,7 @@ from foveal.artifact import open_artifact
 from foveal.data.loader import Decoder
 from foveal.data.recognise import open_data
 from foveal.predictor import Prediction, Unreadable
-from foveal.training.events import Event, Said
+from foveal.training.events import Event, PictureSkipped, Said, StepDone
 
 SETTINGS: dict[str, object] = {
     "num_layers": 20,
@@ -329,7 +329,7 @@ def test_time_that_does_not_hold_an_epoch_is_filled_with_a_part_of_one(shapes_fo
 
 
 def test_tensorboard_files_hold_the_curves(shapes_folder: Path, tmp_path: Path) -> None:
-    settings = SETTINGS | {"epochs": 1}
+    settings = SETTINGS | {"epochs": 1, "log_steps": 5}
     foveal.train(shapes_folder, tmp_path / "run", tensorboard_folder=tmp_path / "curves", **settings)
     (file,) = (tmp_path / "curves").iterdir()
     content = file.read_bytes()
@@ -343,3 +343,32 @@ def test_pictures_smaller_than_the_network_are_enlarged_with_one_warning(shapes_
     foveal.train(shapes_folder, tmp_path / "run", listeners=[heard.append], **settings)
     warned = [event.text for event in heard if isinstance(event, Said) and "enlarged" in event.text]
     assert warned == ["120 of 120 pictures are smaller than 40 x 40 and are enlarged"]
+
+
+def test_a_signal_during_validation_does_not_wait_for_its_end(shapes_folder: Path, tmp_path: Path) -> None:
+    settings = SETTINGS | {"epochs": 2, "log_steps": 12, "checkpoint_steps": 5}  # 12 steps an epoch
+
+    def stop_at_the_epochs_end(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 12:
+            signal.raise_signal(signal.SIGTERM)
+
+    stopped = foveal.train(shapes_folder, tmp_path / "run", listeners=[stop_at_the_epochs_end], **settings)
+    assert (stopped.stopped, stopped.best_epoch) == ("SIGTERM", 0)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["step"]
+    resumed = foveal.train(shapes_folder, tmp_path / "run", **settings)
+    whole = foveal.train(shapes_folder, tmp_path / "whole", **settings)
+    weights = [(Path(result.model) / "model.safetensors").read_bytes() for result in (resumed, whole)]
+    assert weights[0] == weights[1]
+
+
+def test_an_unreadable_validation_picture_is_named(shapes_folder: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    (tmp_path / "val" / "disc").mkdir(parents=True)
+    (tmp_path / "val" / "disc" / "broken.png").write_bytes(b"\x89PNG no more")
+    good = next((shapes_folder / "test" / "disc").iterdir())
+    (tmp_path / "val" / "disc" / good.name).write_bytes(good.read_bytes())
+    settings = SETTINGS | {"epochs": 2}
+    folder = shapes_folder / "train"
+    foveal.train(folder, tmp_path / "run", validation=tmp_path / "val", listeners=[heard.append], **settings)
+    assert ["broken.png" in event.where for event in heard if isinstance(event, PictureSkipped)] == [True]

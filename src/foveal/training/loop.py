@@ -40,6 +40,8 @@ from foveal.training.plan import Plan
 from foveal.training.schedules import learning_rate
 from foveal.training.stopping import StopRequest
 
+STOP_AFTER = 2048  # validation pictures asked between two looks for a signal
+
 
 @dataclass(frozen=True)
 class Job:
@@ -149,7 +151,12 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
         if epoch == done:
             tell_enlarged(job, tell)
         judged = job.ema.network if job.ema is not None else network
-        verdict = judge(job, judged)
+        answers = ask_validation(job, judged, stop)
+        if answers is None:  # the run goes on from the checkpoint before
+            progress.stopped = stop.reason
+            break
+        verdict = job.algorithm.judge(answers) if answers else None
+        note_bad(job, progress, verdict.bad if verdict is not None else (), tell)
         seconds = (trained - began, time.monotonic() - trained)
         tell_epoch(job, progress, epoch, judged, verdict, seconds, tell)
         progress.sums.zero_()
@@ -201,12 +208,17 @@ def count(progress: Progress, loss: Tensor, counts: Tensor, pictures: int) -> No
         progress.not_finite += first * progress.step
 
 
-def judge(job: Job, network: nn.Module) -> Verdict | None:
-    """Each validation picture asked once, and all answers judged; None without validation pictures."""
-    if job.validation is None:
-        return None
-    answers = job.algorithm.ask(network, job.validation, range(len(job.validation.source)))
-    return job.algorithm.judge([answers])
+def ask_validation(job: Job, network: nn.Module, stop: StopRequest) -> list[Any] | None:
+    """Answers that together hold each validation picture once; None when a signal has come, which is looked for after
+    every ``STOP_AFTER`` pictures, so that a long validation does not hold up the end."""
+    parts: list[Any] = []
+    rows = range(0 if job.validation is None else len(job.validation.source))
+    for start in range(0, len(rows), STOP_AFTER):
+        if stop.reason:
+            return None
+        assert job.validation is not None
+        parts.append(job.algorithm.ask(network, job.validation, rows[start : start + STOP_AFTER]))
+    return parts
 
 
 def training_figures(job: Job, progress: Progress) -> tuple[dict[str, float], int]:

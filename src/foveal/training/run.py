@@ -295,7 +295,7 @@ def _job(
         checkpoint_seconds=settings.checkpoint_seconds,
         checkpoint_steps=settings.checkpoint_steps,
         log_steps=settings.log_steps,
-        bad_pictures=math.ceil(settings.bad_records_limit * len(pictures.train)),
+        bad_pictures=math.ceil(settings.bad_records_limit * (len(pictures.train) + len(pictures.validation or ()))),
         checkpoints=out / "checkpoints",
         keep_best=_keeper(out / "model", resolved, pictures),
         keep_epoch=lambda each, epoch: write_epoch(out / "model", epoch, each.state_dict()),
