@@ -91,7 +91,8 @@ def make_plan(
     )
     augmentation = settings.augmentation_type or "none"
     if settings.recipe == "modern" and epochs <= FEW_EPOCHS and "augmentation_type" not in given:
-        said.append(Said(f"pictures are not varied: with {FEW_EPOCHS} epochs or fewer that costs more than it gives"))
+        few = f"with {FEW_EPOCHS} epochs or fewer, varying the pictures costs more than it gives"
+        said.append(Said(f"augmentation none instead: {few}"))
         augmentation = "none"
     return Plan(epochs, steps, batch, schedule, _ema_decay(settings.ema_decay, total), augmentation), said
 
