@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -247,13 +248,16 @@ def test_pad_crop_reaches_an_eighth_beyond_each_side_and_reflects() -> None:
     assert np.array_equal(apply(image, Draw(corner=(0, 7), padded=4), rule), padded[:32, 7:39])
 
 
-def test_random_resized_crop_keeps_area_and_aspect_within_its_ranges() -> None:
-    rule = Preprocessing("crop", 3, 224, 224, 256)
+@pytest.mark.parametrize(("kind", "natural"), [("crop", 1.0), ("squeeze", 500 / 375)])
+def test_random_resized_crop_keeps_area_and_aspect_within_its_ranges(
+    kind: Literal["crop", "squeeze"], natural: float
+) -> None:
+    rule = Preprocessing(kind, 3, 224, 224)
     parts = [draw_parameters("random_resized_crop", (375, 500), rule, rng(i)).part for i in range(500)]
     sides = np.array([(right - left, bottom - top) for left, top, right, bottom in parts])
     share = sides.prod(axis=1) / (375 * 500)
-    aspect = sides[:, 0] / sides[:, 1]
-    assert AREA[0] - 0.01 <= share.min() < AREA[0] + 0.02
+    aspect = sides[:, 0] / sides[:, 1] / natural
+    assert AREA[kind][0] - 0.01 <= share.min() < AREA[kind][0] + 0.02
     assert share.max() > 0.9
     assert 0.74 <= aspect.min() < 0.78
     assert 1.28 < aspect.max() <= 1.35

@@ -25,7 +25,7 @@ def test_sizes_are_medians_of_upright_pictures(tmp_path: Path) -> None:
     save(tmp_path / "b/3.png", (40, 30), "LA")
     source, _ = read_folder(tmp_path)
     assert look_at_pictures(source) == Facts(
-        short=30, long=40, height=30, width=40, same=True, grey=True, looked=3, unread=0, first_unread=""
+        short=30, long=40, height=30, width=40, aspect=0.75, same=True, grey=True, looked=3, unread=0, first_unread=""
     )
     save(tmp_path / "b/4.png", (100, 80), "RGB")
     facts = look_at_pictures(read_folder(tmp_path)[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -25,6 +26,7 @@ VARIABLE = "FOVEAL_WEIGHTS"
 SMALL = 32  # pixels; up to here num_layers=20 and the 3x3 stem
 MIDDLE = 96  # pixels; up to here pictures keep their own size
 SIDE_CPU, SIDE_CARD, SIDE_PRETRAINED = 96, 224, 224
+LONGISH = 0.7  # mean of short / long side; below it a centre crop shows less than half of the pictures
 MANY = 20_000  # pictures from which a card trains ResNet-50 instead of ResNet-18
 SCRATCH_SEEN, TUNED_SEEN = 20_000, 5_000  # pictures shown in a run on small sets, all epochs together
 SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 60), (5, 20)
@@ -75,7 +77,12 @@ def resolve(
         said += filter(None, [plan_resnet(spec.num_layers, spec.resnet, spec.image_shape[1]).said])
     grey = ", grey" if spec.image_shape[0] == 1 else ""
     said.insert(0, f"network: {spec.label}, pictures of {spec.image_shape[1]} x {spec.image_shape[2]} pixels{grey}")
-    return Resolved(settings, spec, _rule(settings), weights, tuple(said))
+    rule = _rule(settings, facts)
+    if rule.kind == "squeeze":
+        said.append(
+            f"pictures are squeezed whole: a centre crop would miss much of them (sides as 1 to {facts.aspect:.2f})"
+        )
+    return Resolved(settings, spec, rule, weights, tuple(said))
 
 
 def _weights(
@@ -145,7 +152,7 @@ def _modern(
     epochs = settings.epochs or max(fewest, min(most, round(seen / pictures)))
     augmentation = settings.augmentation_type or ("pad_crop" if facts.short <= MIDDLE else "random_resized_crop")
     resize = settings.resize
-    if resize is None:
+    if resize is None and facts.aspect >= LONGISH:
         resize = min(shape[1:]) if small and facts.same else modern_resize(shape[1], shape[2])
     rate = _rate(optimizer, batch, tuned) if settings.learning_rate is None else settings.learning_rate
     decay = settings.weight_decay
@@ -224,10 +231,14 @@ def _centred(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (127.5,) * channels, (63.75,) * channels
 
 
-def _rule(settings: ClassificationSettings) -> Preprocessing:
+def _rule(settings: ClassificationSettings, facts: Facts) -> Preprocessing:
     assert settings.image_shape is not None
     channels, height, width = settings.image_shape
-    return Preprocessing("crop", channels, height, width, settings.resize, antialias=settings.recipe == "modern")
+    modern = settings.recipe == "modern"
+    kind: Literal["crop", "squeeze"] = (
+        "squeeze" if modern and settings.resize is None and facts.aspect < LONGISH else "crop"
+    )
+    return Preprocessing(kind, channels, height, width, settings.resize, antialias=modern)
 
 
 def _incremental(

@@ -54,8 +54,11 @@ LEVELS = {
 
 OURS = ("pad_crop", "random_resized_crop")
 
-AREA = (0.35, 1.0)  # share of the picture that random_resized_crop keeps
-ASPECT = (3 / 4, 4 / 3)  # of that part, relative to the network's input
+AREA = {"crop": (0.35, 1.0), "squeeze": (0.6, 1.0)}  # share of the picture that random_resized_crop keeps, by the rule
+ASPECT = (
+    3 / 4,
+    4 / 3,
+)  # of that part, relative to what the rule shows when asking: the network's input, or the picture
 JITTER = 0.2  # random_resized_crop scales brightness, contrast and saturation by 1 - JITTER to 1 + JITTER
 _TRIES = 10  # parts drawn before the largest middle one is taken
 _PADDED = 8  # pad_crop adds 1/8 of the input's side on each border
@@ -207,9 +210,10 @@ def _draw_random_resized_crop(shape: Size, rule: Preprocessing, rng: Generator, 
 def _random_part(shape: Size, rule: Preprocessing, tries: list[list[float]]) -> Box:
     """A part of the picture with area and aspect uniform (the aspect by its logarithm) within AREA and ASPECT."""
     height, width = shape
-    target = rule.width / rule.height
+    target = width / height if rule.kind == "squeeze" else rule.width / rule.height
+    least, most = AREA[rule.kind]
     for area, aspect, x, y in tries:
-        share = AREA[0] + area * (AREA[1] - AREA[0])
+        share = least + area * (most - least)
         ratio = target * exp(log(ASPECT[0]) + aspect * log(ASPECT[1] / ASPECT[0]))
         w = round(sqrt(share * height * width * ratio))
         h = round(sqrt(share * height * width / ratio))

@@ -19,6 +19,7 @@ class Facts:
 
     Attributes:
         short, long: median of the shorter and of the longer side.
+        aspect: the mean of short / long side, 0..1.
         same: whether all have one size.
         height, width: the median height and width.
         grey: whether all have one channel.
@@ -30,6 +31,7 @@ class Facts:
     long: int
     height: int
     width: int
+    aspect: float
     same: bool
     grey: bool
     looked: int
@@ -63,6 +65,7 @@ def look_at_pictures(source: Source) -> Facts:
         long=int(np.median(sides.max(axis=1))),
         height=int(np.median(sides[:, 1])),
         width=int(np.median(sides[:, 0])),
+        aspect=float((sides.min(axis=1) / sides.max(axis=1)).mean()),
         same=len(set(sizes)) == 1,
         grey=grey,
         looked=len(rows),
