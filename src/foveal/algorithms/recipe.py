@@ -146,23 +146,38 @@ def _modern(
     if layers is None and settings.backbone is None:
         layers = weights.network.num_layers if weights is not None and weights.network.family == "resnet" else None
         layers = layers or (20 if small_shape else _depth(pictures, device))
+    resize = settings.resize
+    if resize is None and facts.aspect >= LONGISH:
+        resize = min(shape[1:]) if small and facts.same else modern_resize(shape[1], shape[2])
+    settings = replace(settings, image_shape=shape, num_layers=layers, resize=resize)
+    return _teaching(settings, given, pictures, tuned, facts.short <= MIDDLE, say)
+
+
+def _teaching(
+    settings: ClassificationSettings,
+    given: frozenset[str],
+    pictures: int,
+    tuned: bool,
+    little: bool,
+    say: Callable[[str], None],
+) -> ClassificationSettings:
+    """Fill how long, how fast and on what variations a network learns; ``little`` pictures are varied by pad_crop."""
     batch = settings.mini_batch_size or _batch(pictures, tuned)
     optimizer = settings.optimizer or ("adamw" if tuned else "nag")
     seen, (fewest, most) = (TUNED_SEEN, TUNED_EPOCHS) if tuned else (SCRATCH_SEEN, SCRATCH_EPOCHS)
     epochs = settings.epochs or max(fewest, min(most, round(seen / pictures)))
-    augmentation = settings.augmentation_type or ("pad_crop" if facts.short <= MIDDLE else "random_resized_crop")
-    resize = settings.resize
-    if resize is None and facts.aspect >= LONGISH:
-        resize = min(shape[1:]) if small and facts.same else modern_resize(shape[1], shape[2])
+    augmentation = settings.augmentation_type or ("pad_crop" if little else "random_resized_crop")
     rate = _rate(optimizer, batch, tuned) if settings.learning_rate is None else settings.learning_rate
     decay = settings.weight_decay
     if decay is None:
         decay = {"adamw": 0.05, "adam": 0.0, "rmsprop": 0.0}.get(optimizer, 5e-4)
-    filled = replace(
+    limit = " at most" if settings.max_minutes else ""
+    say(
+        f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epoch{'s' * (epochs != 1)}{limit}, "
+        f"augmentation {augmentation}"
+    )
+    return replace(
         settings,
-        image_shape=shape,
-        num_layers=layers,
-        resize=resize,
         mini_batch_size=batch,
         optimizer=optimizer,
         learning_rate=rate,
@@ -171,12 +186,6 @@ def _modern(
         augmentation_type=augmentation,
         lr_schedule="one_cycle" if settings.max_minutes and "lr_schedule" not in given else settings.lr_schedule,
     )
-    limit = " at most" if settings.max_minutes else ""
-    say(
-        f"{optimizer}, learning rate {rate:g}, batches of {batch}, {epochs} epoch{'s' * (epochs != 1)}{limit}, "
-        f"augmentation {augmentation}"
-    )
-    return filled
 
 
 def _shape(facts: Facts, tuned: bool, device: torch.device) -> tuple[int, int, int]:
@@ -260,18 +269,7 @@ def _incremental(
     rule = Preprocessing.from_dict(earlier.preprocessing)
     shape = (rule.channels, rule.height, rule.width)
     settings = replace(settings, image_shape=shape, resize=rule.resize, num_layers=before.get("num_layers"))
+    said = [f"going on from the earlier model: {spec.label}, pictures of {shape[1]} x {shape[2]} pixels"]
     if settings.recipe == "modern":
-        batch = settings.mini_batch_size or _batch(pictures, True)
-        optimizer = settings.optimizer or "adamw"
-        small = max(shape[1:]) <= MIDDLE
-        settings = replace(
-            settings,
-            mini_batch_size=batch,
-            optimizer=optimizer,
-            learning_rate=_rate(optimizer, batch, True) if settings.learning_rate is None else settings.learning_rate,
-            weight_decay=0.05 if settings.weight_decay is None else settings.weight_decay,
-            epochs=settings.epochs or max(TUNED_EPOCHS[0], min(TUNED_EPOCHS[1], round(TUNED_SEEN / pictures))),
-            augmentation_type=settings.augmentation_type or ("pad_crop" if small else "random_resized_crop"),
-        )
-    said = (f"going on from the earlier model: {spec.label}, pictures of {shape[1]} x {shape[2]} pixels",)
-    return Resolved(settings, spec, rule, None, said)
+        settings = _teaching(settings, given, pictures, True, max(shape[1:]) <= MIDDLE, said.append)
+    return Resolved(settings, spec, rule, None, tuple(said))
