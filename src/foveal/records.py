@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,29 @@ class Boxes:
     crowd: NDArray[np.bool_]
     extra: NDArray[np.float32]
     size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one picture, in the order of falling score.
+
+    Attributes:
+        values: float32 [n, 4], xmin, ymin, xmax, ymax as fractions (0..1) of the upright picture's sides.
+        cls: int64 [n], class index from 0.
+        scores: float32 [n], confidence, 0..1.
+        size: (width, height) of the upright picture in pixels.
+    """
+
+    values: NDArray[np.float32]
+    cls: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    size: tuple[int, int]
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """The boxes in pixels of the upright picture: float32 [n, 4]."""
+        width, height = self.size
+        return self.values * np.array([width, height, width, height], dtype=np.float32)
 
 
 Label = int | NDArray[np.float32] | Boxes
@@ -69,6 +92,8 @@ class Labels:
 class Source(Protocol):
     """Labelled pictures that can be read in any order, whatever form the data had.
 
+    A source of boxes is a ``BoxSource`` too.
+
     Reading is thread-safe: ``read`` may be called from several threads at once.
     """
 
@@ -105,6 +130,15 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """A cheap stable hash (hex) of names, sizes and labels; not of every pixel."""
+
+
+@runtime_checkable
+class BoxSource(Source, Protocol):
+    """Pictures with boxes. ``read`` gives samples whose label is ``Boxes``; ``labels`` gives the class of every object,
+    a picture's objects one after another (none for a picture without objects)."""
+
+    def boxes(self, index: int) -> Boxes:
+        """The objects of one picture as stored, without reading the picture. Raises BadPicture for a broken label."""
 
 
 @dataclass(frozen=True)
