@@ -19,7 +19,7 @@ import pytest
 import foveal
 from foveal.cli.main import COMMANDS
 from foveal.cli.main import foveal as command_line
-from foveal.settings import NAMES, Described, defaults, describe_settings, parse_settings
+from foveal.settings import NAMES, TABLES, Described, defaults, describe_settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "foveal"
@@ -36,7 +36,8 @@ SETTINGS_HEAD = """\
 Every setting can be given on the command line (`--num-layers 18`, `--num_layers 18` or `--set num_layers=18`), and in
 Python (`foveal.train(..., num_layers=18)`), as a string or a typed value. The columns `original` and `modern` are the
 defaults of the two recipes. "chosen" means that the recipe decides it from the pictures, the weights and the processor:
-[recipes.md](recipes.md) tells how. Where no default stands, the setting is not used unless it is given.
+[recipes.md](recipes.md) tells how. Where no default stands, the setting is not used unless it is given. What has the
+same range, defaults and meaning in both algorithms stands in the last two tables.
 """
 
 
@@ -45,18 +46,26 @@ def text_of(page: Path) -> str:
 
 
 def render_settings() -> str:
-    """docs/settings.md as it should be."""
-    original, modern = describe_settings("original"), describe_settings("modern")
-    pairs = list(zip(original, modern, strict=True))
+    """docs/settings.md as it should be: what the algorithms have of their own, and what is the same in both."""
+    tables = {algorithm: _rows(algorithm) for algorithm in TABLES}
+    first, second = (set(rows) for rows in tables.values())
+    same = [row for row in next(iter(tables.values())) if row in second]
     parts = [SETTINGS_HEAD]
-    for title, ours in (
-        ("SageMaker's settings, by the same names", False),
-        ("Settings that Foveal adds", True),
+    for title, rows in (
+        ("Image classification", [row for row in tables["image-classification"] if row not in second]),
+        ("Object detection", [row for row in tables["object-detection"] if row not in first]),
+        ("Both algorithms", same),
     ):
-        parts.append(f"\n## {title}\n\n")
-        parts.append("| setting | type | allowed | original | modern | meaning |\n|" + " --- |" * 6 + "\n")
-        parts += [_settings_row(theirs, now) for theirs, now in pairs if theirs.ours == ours]
+        for theirs, words in ((True, "SageMaker's settings"), (False, "settings that Foveal adds")):
+            parts.append(f"\n## {title}: {words}\n\n")
+            parts.append("| setting | type | allowed | original | modern | meaning |\n|" + " --- |" * 6 + "\n")
+            parts += [_settings_row(*row) for row in rows if row[0].ours != theirs]
     return "".join(parts)
+
+
+def _rows(algorithm: str) -> list[tuple[Described, Described]]:
+    """Each row of a table as recipe ``original`` and as ``modern`` have it."""
+    return list(zip(describe_settings("original", algorithm), describe_settings("modern", algorithm), strict=True))
 
 
 def _settings_row(original: Described, modern: Described) -> str:
@@ -114,7 +123,9 @@ def test_every_command_shown_can_be_given(where: str, words: list[str]) -> None:
     if words[0] == "train":
         given = {name: value for name, value in context.params.items() if name in NAMES and value is not None}
         given |= dict(pair.split("=", 1) for pair in context.params["pairs"])
-        parsed = parse_settings(given, recipe=context.params["recipe"], strict=True)
+        fitting = [name for name in TABLES if given.keys() <= {row.name for row in describe_settings("modern", name)}]
+        algorithm = context.params["algorithm"] or fitting[0]  # else by the data, which is not there
+        parsed = parse_settings(given, recipe=context.params["recipe"], algorithm=algorithm, strict=True)
         assert parsed.warnings == (), where
 
 
@@ -147,9 +158,11 @@ def test_python_shown_uses_names_that_exist(where: str, code: str) -> None:
 
 def names_in(module: str) -> set[str]:
     """What a module defines at its top, read without importing it."""
-    file = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
-    tree = ast.parse(text_of(file))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    place = ROOT / "src" / Path(*module.split("."))
+    tree = ast.parse(text_of(place / "__init__.py" if place.is_dir() else place.with_suffix(".py")))
+    passed_on = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return own | passed_on if place.is_dir() else own
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

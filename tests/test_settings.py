@@ -83,7 +83,14 @@ def test_the_table_has_the_originals_29_names_and_defaults_and_marks_ours() -> N
     rows = describe_settings("original")
     assert {row.name for row in rows if not row.ours} == set(ORIGINAL)
     assert {name: getattr(original(), name) for name in ORIGINAL} == ORIGINAL
-    assert [row.name for row in rows] == [field.name for field in fields(ClassificationSettings)]
+    assert {row.name for row in rows} == {field.name for field in fields(ClassificationSettings)}
+
+
+def test_the_description_has_the_required_first_the_originals_by_name_and_then_ours() -> None:
+    names = [row.name for row in describe_settings("original")]
+    assert names[:2] == ["num_classes", "num_training_samples"]
+    assert names[2:29] == sorted(names[2:29]) == sorted(ORIGINAL.keys() - set(names[:2]))
+    assert names[29] == "recipe"
 
 
 def test_the_dataclass_itself_holds_the_originals_defaults() -> None:

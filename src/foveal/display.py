@@ -41,7 +41,7 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self.task: TaskID | None = None
-        self.epochs = self.steps = self.first = 0
+        self.epochs = self.steps = self.total = self.first = 0
         self.began = self.said = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -74,9 +74,10 @@ class Display:
 
     def _start(self, event: RunStarted) -> None:
         self.epochs, self.steps, self.first = event.epochs, event.steps_per_epoch, event.step
+        self.total = event.steps
         self.began = self.said = time.monotonic()
         if event.step:
-            self.console.print(f"going on from step {event.step:,} of {event.epochs * event.steps_per_epoch:,}")
+            self.console.print(f"going on from step {event.step:,} of {event.steps:,}")
         else:
             self.console.print(
                 f"{event.epochs} epoch{'s' * (event.epochs != 1)} of {event.steps_per_epoch:,} "
@@ -87,7 +88,7 @@ class Display:
     def _left(self, step: int) -> str:
         """Time left, from the pace since this process began, validation and writing included."""
         done = step - self.first
-        return duration((time.monotonic() - self.began) / max(1, done) * (self.epochs * self.steps - step))
+        return duration((time.monotonic() - self.began) / max(1, done) * (self.total - step))
 
     def _step(self, event: StepDone) -> None:
         speed = event.pictures / max(event.seconds, 1e-9)
@@ -105,7 +106,8 @@ class Display:
     def _epoch(self, event: EpochDone) -> None:
         shown = [f"{name} {value:.4f}" for name, value in event.train.items()]
         if event.validation:
-            shown += [f"validation accuracy {event.validation['accuracy']:.4f}"]
+            name, value = next(iter(event.validation.items()))  # the first figure is what epochs are compared by
+            shown += [f"validation {name} {value:.4f}"]
         best = "  best so far" if event.improved and event.validation else ""
         spent = duration(event.train_seconds + event.validation_seconds)
         self.console.print(f"epoch {event.epoch + 1}/{self.epochs}  {'  '.join(shown)}  {spent}{best}")

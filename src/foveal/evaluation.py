@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from foveal.algorithms import classification, detection
 from foveal.algorithms.algorithm import Verdict
-from foveal.algorithms.classification import ask, collect, verdict
-from foveal.data.check import class_indices
+from foveal.data.check import KeptBoxes, check_objects, class_indices
 from foveal.data.loader import Decoder, default_workers
 from foveal.data.recognise import open_data
-from foveal.data.split import stratified_split
-from foveal.data.subset import Subset
+from foveal.data.split import split_rows, stratified_split
+from foveal.data.subset import BoxSubset, Subset
 from foveal.errors import UserError
-from foveal.predictor import Predictor, load
-from foveal.records import Dataset, Source
+from foveal.predictor import DetectionPredictor, Predictor, load
+from foveal.records import BoxSource, Dataset, Source
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Judged:
 
 
 def evaluate(
-    predictor: Predictor | str | Path,
+    predictor: Predictor | DetectionPredictor | str | Path,
     dataset: Dataset | str | Path,
     *,
     split: str | None = None,
@@ -44,51 +45,87 @@ def evaluate(
             else by index.
         split: ``test``, ``validation``, ``train`` or ``all``; None takes the first of test and validation that is
             there, else of the data that the model was trained on the pictures that training set aside, else all.
-        top_k: also judge how often the label is among the k best; as in training when left out.
+        top_k: of a classifier: also judge how often the label is among the k best; as in training when left out.
         workers: threads that decode.
 
     Raises:
         UserError: when the split is not there, a label is not a class of the model, or no picture can be read.
     """
-    if not isinstance(predictor, Predictor):
-        predictor = load(predictor)
+    model = load(predictor) if isinstance(predictor, str | Path) else predictor
+    boxes = isinstance(model, DetectionPredictor)
     if not isinstance(dataset, Dataset):
-        dataset = open_data(dataset)
-    source, chosen, said = _pick(predictor, dataset, split)
+        dataset = open_data(dataset, task="boxes" if boxes else "classes")
+    source, chosen, said = _pick(model, dataset, split)
+    if not len(source):
+        raise UserError(f"the {chosen} split holds no picture", source.origin, "Choose another --split.")
+    workers = default_workers() if workers is None else workers
+    if isinstance(model, DetectionPredictor):
+        verdict = _judge_boxes(model, source, dataset, workers)
+    else:
+        verdict = _judge_classes(model, source, dataset, workers, top_k)
+    return Judged(verdict, chosen, tuple(said))
+
+
+def _judge_classes(predictor: Predictor, source: Source, dataset: Dataset, workers: int, top_k: int | None) -> Verdict:
     names = predictor.class_names
     indices, left_out = class_indices(source, None, dataset.class_names if dataset.named else None, gaps_allowed=True)
-    if dataset.named and predictor.artifact.data.get("named", True):
-        indices = _by_name(indices, dataset.class_names, names, source)
-    elif len(indices) and int(indices.max()) >= len(names):
-        raise UserError(
-            f"the data has class {int(indices.max())}, the model only classes 0..{len(names) - 1}",
-            source.origin,
-            "Judge the model on data with the classes that it was trained on.",
-        )
+    numbers = _numbers(predictor, dataset, source, np.unique(indices))
+    if numbers is not None:
+        indices = numbers[indices]
     pictures = Subset(source, np.arange(len(source), dtype=np.int64), indices.tolist())
     top_k = top_k or predictor.artifact.settings.get("top_k")
-    asked = ask(
-        predictor.network, Decoder(pictures, predictor.rule.channels), predictor.rule,
-        default_workers() if workers is None else workers,
-    )  # fmt: skip
-    found = verdict(collect(asked, len(names)), names, top_k)
-    bad = tuple(left_out) + tuple(found.bad)
-    return Judged(Verdict(found.objective, found.figures, found.details, bad), chosen, tuple(said))
+    asked = classification.ask(predictor.network, Decoder(pictures, predictor.rule.channels), predictor.rule, workers)
+    found = classification.verdict(classification.collect(asked, len(names)), names, top_k)
+    return Verdict(found.objective, found.figures, found.details, tuple(left_out) + tuple(found.bad))
 
 
-def _by_name(indices: np.ndarray, theirs: tuple[str, ...], mine: tuple[str, ...], source: Source) -> np.ndarray:
-    unknown = [name for number, name in enumerate(theirs) if name not in mine and (indices == number).any()]
+def _judge_boxes(predictor: DetectionPredictor, source: Source, dataset: Dataset, workers: int) -> Verdict:
+    """Precision, recall and false alarms are counted at each class's best confidence on these very pictures."""
+    assert isinstance(source, BoxSource), "data opened for boxes"
+    names = dataset.class_names if dataset.named else None
+    numbers = _numbers(predictor, dataset, source, np.unique(source.labels().values).astype(np.int64))
+    checked = check_objects(source, None, names, gaps_allowed=True, numbers=numbers)
+    pictures = BoxSubset(source, np.arange(len(source), dtype=np.int64), checked.boxes)
+    asked = detection.ask(
+        predictor.network, Decoder(pictures, predictor.rule.channels), predictor.rule, predictor.suppression, workers
+    )
+    settings = predictor.artifact.settings
+    judging = detection.Judging(predictor.class_names, settings["overlap_threshold"], settings["ap_form"])
+    found = detection.verdict(detection.collect(asked), judging)
+    bad = (*checked.left_out, *found.bad)
+    return Verdict(found.objective, found.figures, found.details, bad, found.thresholds)
+
+
+def _numbers(
+    model: Predictor | DetectionPredictor, dataset: Dataset, source: Source, used: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """The model's number of each class of the data, by name where both have names; None: they are the same.
+
+    ``used`` are the classes that occur; the others need not be known to the model.
+    """
+    mine = model.class_names
+    if not (dataset.named and model.artifact.data.get("named", True)):
+        if len(used) and int(used.max()) >= len(mine):
+            raise UserError(
+                f"the data has class {int(used.max())}, the model only classes 0..{len(mine) - 1}",
+                source.origin,
+                "Judge the model on data with the classes that it was trained on.",
+            )
+        return None
+    theirs = dataset.class_names
+    unknown = [name for number, name in enumerate(theirs) if name not in mine and number in used]
     if unknown:
         raise UserError(
             f"the data has classes that the model does not know: {', '.join(unknown[:5])}",
             source.origin,
             f"The model knows {', '.join(mine[:10])}{', ...' if len(mine) > 10 else ''}.",
         )
-    table = np.asarray([mine.index(name) if name in mine else -1 for name in theirs], dtype=np.int64)
-    return table[indices] if len(indices) else indices
+    return np.asarray([mine.index(name) if name in mine else -1 for name in theirs], dtype=np.int64)
 
 
-def _pick(predictor: Predictor, dataset: Dataset, split: str | None) -> tuple[Source, str, list[str]]:
+def _pick(
+    predictor: Predictor | DetectionPredictor, dataset: Dataset, split: str | None
+) -> tuple[Source, str, list[str]]:
     parts = {"test": dataset.test, "validation": dataset.validation, "train": dataset.train}
     data = predictor.artifact.data
     trained_on = dataset.train.fingerprint() == data.get("fingerprint")
@@ -109,12 +146,9 @@ def _pick(predictor: Predictor, dataset: Dataset, split: str | None) -> tuple[So
                 dataset.train.origin,
                 "Give the training data as it was, or --split all.",
             )
-        names = dataset.class_names if dataset.named else None
-        indices, _ = class_indices(dataset.train, None, names, gaps_allowed=True)
-        rows = stratified_split(indices, data["validation_fraction"], data["seed"], dataset.train.groups)
-        chosen = rows[1] if split == "validation" else rows[0]
-        said.append(f"the {len(chosen):,} pictures that training {'set aside' if split == 'validation' else 'used'}")
-        return Subset(dataset.train, chosen, indices[chosen].tolist()), split, said
+        part = _part(dataset, data["validation_fraction"], data["seed"], split)
+        said.append(f"the {len(part):,} pictures that training {'set aside' if split == 'validation' else 'used'}")
+        return part, split, said
     source = parts[split]
     if source is None:
         there = ", ".join(name for name, part in parts.items() if part is not None)
@@ -122,3 +156,16 @@ def _pick(predictor: Predictor, dataset: Dataset, split: str | None) -> tuple[So
             f"there is no {split} split in it (found: {there})", dataset.train.origin, "Choose another --split."
         )
     return source, split, said
+
+
+def _part(dataset: Dataset, fraction: float, seed: int, split: str) -> Source:
+    """The pictures that training set aside (split ``validation``), or those that it used."""
+    train = dataset.train
+    which = 1 if split == "validation" else 0
+    names = dataset.class_names if dataset.named else None
+    if isinstance(train, BoxSource):
+        rows = split_rows(train, fraction, seed)[which]
+        return BoxSubset(train, rows, KeptBoxes(train, rows))
+    indices, _ = class_indices(train, None, names, gaps_allowed=True)
+    rows = stratified_split(indices, fraction, seed, train.groups)[which]
+    return Subset(train, rows, indices[rows].tolist())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -187,6 +188,72 @@ def shape() -> Kind:
 
     rule = "expects a string of the form 'channels,height,width'"
     return Kind("string", "channels,height,width", read, rule, rule, remedy)
+
+
+def side(low: int) -> Kind:
+    """The side of a square picture in pixels; classification's form ``3,side,side`` is taken too (complaint 21)."""
+    digits = whole(low, LARGEST_SIDE)
+
+    def read(value: object) -> int:
+        parts = [part.strip(" ") for part in value.split(",")] if isinstance(value, str) else value
+        if isinstance(parts, list | tuple) and len(parts) == 3:
+            channels, height, width = (whole(1).read(part) for part in parts)
+            if channels != 3 or height != width:
+                raise ValueError
+            return int(digits.read(height))
+        return int(digits.read(value))
+
+    def remedy(name: str, value: str) -> str:
+        if "," in value:
+            return f"Pictures are forced to a square: set {name} to its side in pixels, {digits.allowed}, such as 512."
+        return digits.remedy(name, value)
+
+    return Kind(digits.type, digits.allowed, read, digits.rule, digits.original_rule, remedy)
+
+
+def network_name(*values: str) -> Kind:
+    """One of some names, or timm's name of a network, which have no hyphen; timm is asked when it is built."""
+    twins = {value.replace("-", ""): value for value in values}
+
+    def read(value: object) -> str:
+        if value in values:
+            return str(value)
+        if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?", value) or value in twins:
+            raise ValueError
+        return value
+
+    def remedy(name: str, value: str) -> str:
+        near = difflib.get_close_matches(value.lower(), values, 1, 0.7)
+        first = f"Did you mean '{near[0]}'? " if near else ""
+        ways = f"{', '.join(values)}, or to timm's name of a network, such as mobilenetv3_large_100"
+        return f"{first}Set {name} to one of: {ways}."
+
+    rule = _one_of((*values, "a timm network"))
+    return Kind("string", f"{', '.join(values)}, or a timm network", read, rule, _one_of(values), remedy)
+
+
+def pattern() -> Kind:
+    """A regular expression; ``false``, which SageMaker's console sends, is read as None: it matches nothing."""
+
+    def read(value: object) -> str | None:
+        if str(value).lower() == "false":
+            return None
+        if not isinstance(value, str):
+            raise ValueError
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "possible nested set" and the like: it works as written
+                re.compile(value)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError from error
+        return value
+
+    rule = "expects a regular expression"
+    return Kind(
+        "string", "a regular expression", read, rule, rule,
+        lambda name, value: f"Set {name} to a regular expression that matches names from their start, "
+        f"such as {name}=^(conv1_|conv2_).*, or leave it out.",
+    )  # fmt: skip
 
 
 def epoch_list() -> Kind:

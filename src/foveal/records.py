@@ -145,7 +145,8 @@ class BoxSource(Source, Protocol):
 class Dataset:
     """What a path held: its splits, its class names in label order, and what was decided on the way.
 
-    ``said`` has one line a decision ("found folders per class: 10 classes, 60,000 pictures").
+    ``said`` has one line a decision ("found folders per class: 10 classes, 60,000 pictures"). ``task`` tells what the
+    pictures carry; with ``boxes`` every source is a ``BoxSource``.
     """
 
     train: Source
@@ -154,3 +155,4 @@ class Dataset:
     class_names: tuple[str, ...]
     named: bool
     said: tuple[str, ...] = field(default=())
+    task: Literal["classes", "boxes"] = "classes"

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from mxnet_io import arrays, described, pictures
+from mxnet_io import arrays, assert_same_distribution, described, pictures
 from numpy.random import Generator, Philox
 
 from foveal.data.augment import AREA, LEVELS, Draw, Ranges, apply, augment, draw_original, draw_parameters
@@ -115,20 +115,8 @@ def affine_numbers(draw: Draw, shape: tuple[int, int], rule: Preprocessing) -> d
     }
 
 
-def assert_same_distribution(got: np.ndarray, wanted: dict, slack: float, what: str) -> None:
-    """Mean within 4 standard errors, half a per cent of the range and ``slack``; spread within 5 % and the slack."""
-    span = wanted["max"] - wanted["min"]
-    error = wanted["std"] * np.sqrt(1 / len(got) + 1 / wanted["n"])
-    assert abs(got.mean() - wanted["mean"]) <= 4 * error + 0.005 * span + slack, what
-    assert abs(got.std() - wanted["std"]) <= 0.05 * wanted["std"] + slack / 2, what
-    assert got.min() >= wanted["min"] - slack - 0.02 * span, what
-    assert got.max() <= wanted["max"] + slack + 0.02 * span, what
-
-
-@pytest.mark.parametrize(("folder", "case", "description"), described("statistics.json"))
-def test_random_numbers_are_distributed_as_the_originals(folder: Path, case: str, description: object) -> None:
-    if not isinstance(description, dict) or description["iterator"] != "ImageRecordIter":
-        pytest.skip("not a case of this reader")
+@pytest.mark.parametrize(("folder", "case", "description"), described("statistics.json", iterator="ImageRecordIter"))
+def test_random_numbers_are_distributed_as_the_originals(folder: Path, case: str, description: dict) -> None:
     ranges = ranges_of(description["arguments"])
     if isinstance(ranges, str):
         pytest.skip(ranges)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from foveal.data.facts import Facts, look_at_pictures
+from foveal.data.facts import BoxFacts, Facts, look_at_boxes, look_at_pictures
 from foveal.errors import UserError
 from foveal.formats.folder import read_folder
+from foveal.formats.yolo import find_yolo, read_yolo
 
 
 def save(path: Path, size: tuple[int, int], mode: str = "L", orientation: int = 1) -> None:
@@ -46,3 +47,18 @@ def test_pictures_that_cannot_be_read_are_counted_and_the_first_is_named(tmp_pat
         f"{tmp_path}: none of the 2 pictures looked at can be read; the first: {tmp_path}/a/1.png: "
         "is not a picture of a known kind"
     )
+
+
+def test_boxes_are_counted_and_measured(tmp_path: Path) -> None:
+    for name in ("1", "2", "3"):
+        save(tmp_path / f"images/{name}.png", (40, 30))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/1.txt").write_text("0 .5 .5 .5 .5\n1 .5 .5 .1 .1\n0 .5 .5 0 .1\n")
+    (tmp_path / "labels/2.txt").write_text("0 .5 .5 .9 .1\n")
+    source, _ = read_yolo(find_yolo(tmp_path)["all"])
+    facts = look_at_boxes(source)
+    assert (facts.boxes, facts.empty, facts.median, facts.most) == (3, 1, 1, 2)
+    assert facts.sides == pytest.approx((0.12, 0.3, 0.48), abs=1e-6)
+    for name in ("1", "2", "3"):
+        (tmp_path / f"images/{name}.png").write_bytes(b"")
+    assert look_at_boxes(source) == BoxFacts(boxes=3, empty=1, median=1, most=2, sides=None)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from foveal.data.boxes import to_pixels
+from foveal.data.decode import decode_upright
 from foveal.data.pack import pack
 from foveal.data.recognise import open_data
 from foveal.errors import UserError
+from foveal.formats.imagerecord import pack as pack_record
+from foveal.formats.recordio import write_records
 
 
 def encoded(size=(40, 30), mode="RGB", kind="PNG", seed=0, **options):
@@ -153,3 +160,111 @@ def test_kinds_that_mxnet_can_not_read_are_said(tmp_path):
     (tmp_path / "in/a/1.gif").write_bytes(encoded(mode="L", kind="GIF"))
     report = pack(open_data(tmp_path / "in"), tmp_path / "out")
     assert report.said[-1] == f"1 pictures are of kinds that MXNet itself can't read, e.g. {tmp_path}/in/a/1.gif"
+
+
+FIXTURE = Path(__file__).parent.parent / "fixtures" / "recordio" / "detection.rec"
+
+
+def coco(folder, *boxes, size=(40, 30), **options):
+    """One COCO file over PNG pictures; boxes of each picture: (category id, x, y, w, h, crowd)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = [{"id": row, "file_name": f"{row}.png", "width": size[0], "height": size[1]} for row in range(len(boxes))]
+    annotations = [
+        {"image_id": row, "category_id": kind, "bbox": box, "iscrowd": crowd}
+        for row, objects in enumerate(boxes)
+        for kind, *box, crowd in objects
+    ]
+    for row in range(len(boxes)):
+        (folder / f"{row}.png").write_bytes(encoded(size, seed=row, **options))
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    data = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "a.json").write_text(json.dumps(data))
+    return open_data(folder, task="boxes")
+
+
+def pixels(source, row):
+    sample = source.read(row)
+    boxes = to_pixels(sample.label, decode_upright(sample.picture, 3))
+    return boxes.values.tolist(), boxes.cls.tolist(), boxes.difficult.tolist()
+
+
+def test_boxes_become_fractions_and_come_back(tmp_path):
+    data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 0), (2, 0, 0, 40, 30, 0)], [], [(2, 30, 20, 20, 20, 0)])
+    report = pack(data, tmp_path / "out", shuffle_seed=None)
+    again = open_data(tmp_path / "out", task=None)
+    assert (again.task, again.class_names) == ("boxes", ("cat", "dog"))
+    assert again.train.stored(0).tolist() == np.float32([2, 5, 0, 0.25, 0.1, 0.75, 0.6, 1, 0, 0, 1, 1]).tolist()
+    assert again.train.stored(1).tolist() == [2, 5]
+    assert again.train.stored(2).tolist() == np.float32([2, 5, 1, 0.75, 2 / 3, 1, 1]).tolist()  # cut to the picture
+    for row in range(3):
+        assert np.allclose(pixels(again.train, row)[0], pixels(data.train, row)[0], atol=1e-5)
+        assert pixels(again.train, row)[1:] == pixels(data.train, row)[1:]
+    assert report.said[-1] == "in the order of the data"
+
+
+def test_sizes_go_into_the_header_when_asked_for_and_marks_into_a_sixth_number(tmp_path):
+    data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 1), (2, 0, 0, 40, 30, 0)], [])
+    report = pack(data, tmp_path / "out", shuffle_seed=None, size_header=True)
+    again = open_data(tmp_path / "out", task="boxes").train
+    assert again.stored(0).tolist() == np.float32([4, 6, 40, 30, 0, 0.25, 0.1, 0.75, 0.6, 1, 1, 0, 0, 1, 1, 0]).tolist()
+    assert again.stored(1).tolist() == [4, 6, 40, 30]
+    assert again.boxes(0).difficult.tolist() == [True, False]
+    assert (
+        report.said[-1]
+        == f"crowds of 1 pictures are packed as difficult objects, e.g. {tmp_path}/in/0.png (a.json, image id 0)"
+    )
+
+
+def test_labels_of_records_are_written_again_to_the_byte(tmp_path):
+    source = open_data(FIXTURE, task="boxes").train
+    payloads = [(row, pack_record(encoded(seed=row), source.stored(row), row)) for row in range(len(source))]
+    write_records(tmp_path / "train.rec", payloads)
+    for name, options in (("a", {}), ("b", {"resize": 8, "size_header": True})):
+        pack(open_data(tmp_path / "train.rec", task=None), tmp_path / name, shuffle_seed=None, **options)
+        again = open_data(tmp_path / name, task="boxes").train
+        assert [again.stored(row).tobytes() for row in range(7)] == [source.stored(row).tobytes() for row in range(7)]
+    assert (tmp_path / "a" / "train.rec").read_bytes() == (tmp_path / "train.rec").read_bytes()
+
+
+@pytest.mark.parametrize("resize", [None, 15])
+def test_boxes_of_pictures_that_lie_on_their_side_follow_them(tmp_path, resize):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = coco(
+        tmp_path / "in", [(1, 10, 3, 20, 15, 0)], kind="JPEG", exif=exif
+    )  # boxes of the picture as it is stored
+    pack(data, tmp_path / "out", resize=resize)
+    again = open_data(tmp_path / "out", task="boxes").train
+    upright = np.float32([30 - 3 - 15, 10, 30 - 3, 30]) / np.float32([30, 40, 30, 40])
+    assert np.allclose(again.boxes(0).values, [upright], atol=1e-6)
+
+
+def test_boxes_of_a_picture_of_another_size_are_left_out_with_it(tmp_path):
+    data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 0)], [(2, 0, 0, 9, 9, 0)])
+    (tmp_path / "in" / "1.png").write_bytes(encoded((40, 60)))
+    report = pack(data, tmp_path / "out")
+    assert report.counts == {"train": 1}
+    assert report.bad[0].where == f"{tmp_path}/in/1.png (a.json, image id 1)"
+    assert report.bad[0].reason == "its boxes are of a picture of 40 x 30 pixels, and this one has 40 x 60"
+
+
+def test_real_blood_cells_are_packed_whole(shared, tmp_path):
+    for split in ("train", "val", "test"):
+        with zipfile.ZipFile(shared / "data" / "bccd" / f"{split}.zip") as archive:
+            archive.extractall(tmp_path / "bccd")
+    data = open_data(tmp_path / "bccd", task=None)
+    report = pack(data, tmp_path / "out", shuffle_seed=None)
+    again = open_data(tmp_path / "out", task=None)
+    assert (data.task, again.task, again.class_names) == ("boxes", "boxes", ("Platelets", "RBC", "WBC"))
+    counted = {}
+    for split in ("train", "validation", "test"):
+        before, after = getattr(data, split), getattr(again, split)
+        counted[split] = np.bincount(after.labels().values.astype(int)).tolist()
+        for row in range(0, len(before), 9):
+            assert np.allclose(pixels(after, row)[0], pixels(before, row)[0], atol=1e-3)
+            assert pixels(after, row)[1:] == pixels(before, row)[1:]
+    assert counted == {"train": [209, 2381, 214], "validation": [83, 967, 87], "test": [69, 805, 71]}
+    assert report.said[-1] == (
+        "2 pictures have boxes with nothing in them, which are left out, e.g. "
+        f"{tmp_path}/bccd/train/JPEGImages/BloodImage_00343.jpg (BloodImage_00343.xml)"
+    )

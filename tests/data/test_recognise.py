@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
+import numpy as np
 import pytest
 
 from foveal.data.recognise import look, open_data
 from foveal.errors import UserError
 from foveal.formats.imagerecord import pack
 from foveal.formats.recordio import write_records
+from foveal.records import BoxSource
 
 
 def make(root, *names):
@@ -215,8 +220,11 @@ def test_names_in_validation_data_need_names_in_training_data(tmp_path):
 
 
 def test_an_unknown_form_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"'zip' is no form of data\nKnown forms: recordio, lst, folder, csv\."):
+    with pytest.raises(UserError) as caught:
         open_data(tmp_path, form="zip")
+    assert str(caught.value) == (
+        "form: 'zip' is no form of data\nKnown forms: recordio, lst, folder, csv, coco, voc, yolo, sagemaker-json."
+    )
 
 
 def test_damage_is_said(tmp_path):
@@ -238,3 +246,244 @@ def test_real_faces_by_folder_and_by_table_are_the_same(shared):
     by_key = {f"train/{sample.key}": sample for sample in map(folder.train.read, range(280))}
     for sample in map(table.train.read, range(280)):
         assert (by_key[sample.key].picture, by_key[sample.key].label) == (sample.picture, sample.label)
+
+
+XML = (
+    "<annotation><size><width>9</width><height>9</height></size><object><name>{}</name><bndbox><xmin>1</xmin>"
+    "<ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object></annotation>"
+)
+JSON = {"image_size": [{"width": 9, "height": 9, "depth": 3}], "categories": [{"class_id": 0, "name": "cat"}],
+        "annotations": [{"class_id": 0, "left": 1, "top": 1, "width": 4, "height": 4}]}  # fmt: skip
+
+
+def write(root, **files):
+    """Text files, by paths with / as two underscores and the dot as one more."""
+    for name, content in files.items():
+        path = root / name.replace("___", ".").replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return root
+
+
+def coco_text(*files, kinds=("cat",)):
+    images = [{"id": row, "file_name": file, "width": 9, "height": 9} for row, file in enumerate(files)]
+    boxes = [{"image_id": row, "category_id": row % len(kinds), "bbox": [1, 1, 4, 4]} for row in range(len(files))]
+    return {"images": images, "annotations": boxes, "categories": [{"id": r, "name": n} for r, n in enumerate(kinds)]}
+
+
+def box_record(path, *labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_records(path, ((row, pack(b"picture", np.float32(label), row)) for row, label in enumerate(labels)))
+    return path
+
+
+ONE = [2, 5, 0, 0.1, 0.1, 0.5, 0.5]
+
+
+def every_form(root):
+    """A small data set of each form with boxes, with one picture in train and one in val."""
+    for split in ("train", "val"):
+        make(root, f"voc/{split}/JPEGImages/1.jpg", f"voc2/images/{split}/1.jpg", f"coco/{split}/1.jpg",
+             f"roboflow/{split}/1.jpg", f"yolo/images/{split}/1.jpg", f"yolo2/{split}/images/1.jpg")  # fmt: skip
+        write(root, **{
+            f"voc__{split}__Annotations__1___xml": XML.format("cat"),
+            f"voc2__annotations__{split}__1___xml": XML.format("cat"),
+            f"coco__annotations__instances_{split}___json": coco_text("1.jpg"),
+            f"yolo__labels__{split}__1___txt": "0 .5 .5 .2 .2",
+            f"yolo2__{split}__labels__1___txt": "0 .5 .5 .2 .2",
+        })  # fmt: skip
+        (root / f"roboflow/{split}/_annotations.coco.json").write_text(json.dumps(coco_text("1.jpg")))
+        box_record(root / f"rec/{split}.rec", ONE)
+    write(root, yolo__classes___txt="cat\n", yolo2__data___yaml="train: train/images\nval: val/images\nnames: [cat]\n")
+    make(root, "lst/1.jpg", "sm/train/1.jpg", "sm/validation/1.jpg")
+    write(root, sm__train_annotation__1___json=JSON, sm__validation_annotation__1___json=JSON)
+    line = "0\t2\t5\t0\t0.1\t0.1\t0.5\t0.5\t1.jpg\n"
+    write(root, lst__train___lst=line, lst__val___lst=line)
+    return root
+
+
+@pytest.mark.parametrize("name", ["voc", "voc2", "coco", "roboflow", "yolo", "yolo2", "sm", "rec", "lst"])
+@pytest.mark.parametrize("task", ["boxes", None])
+def test_every_form_with_boxes_is_recognised_with_its_splits(tmp_path, name, task):
+    data = open_data(every_form(tmp_path) / name, task=task)
+    assert data.task == "boxes"
+    assert (len(data.train), len(data.validation), data.test) == (1, 1, None)
+    assert data.class_names == (("0",) if name in ("rec", "lst") else ("cat",))
+    for source in (data.train, data.validation):
+        assert isinstance(source, BoxSource)
+        assert (source.boxes(0).cls.tolist(), source.labels().values.tolist(), source.bad) == ([0], [0], ())
+        assert source.read(0).picture
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "yolo"])
+def test_a_form_with_boxes_can_be_named(tmp_path, name):
+    data = open_data(every_form(tmp_path) / name, task=None, form=name)
+    assert data.train.form == name
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path / name, task=None, form="sagemaker-json")
+    assert caught.value.what.startswith("no labelled pictures found")
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path / name, form=name)
+    assert str(caught.value) == (
+        f"form: data of the form {name} has boxes, and image classification takes one class a picture\n"
+        "Train object detection on it, or give another form."
+    )
+
+
+def test_boxes_are_counted_in_what_is_said(tmp_path):
+    box_record(tmp_path / "train.rec", ONE, [2, 5], [*ONE, *ONE[2:]])
+    box_record(tmp_path / "test.rec", ONE)
+    assert look(tmp_path) == (
+        "the labels are laid out as boxes: data for object detection\n"
+        "train: RecordIO, 3 pictures (1 without objects), 3 boxes\n"
+        "test: RecordIO, 1 picture, 1 box (never trained or chosen on)"
+    )
+
+
+def test_the_task_of_the_training_data_is_that_of_all_splits(tmp_path):
+    box_record(tmp_path / "train.rec", ONE)
+    box_record(tmp_path / "val.rec", [3])
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path, task=None)
+    assert str(caught.value).splitlines()[0] == (
+        "val.rec, record 1 at byte 0: the validation data: the label [3] is one class number, and no boxes"
+    )
+    with pytest.raises(UserError, match=r"^Not enough annotation packed in the list file or the RecordIO file"):
+        open_data(tmp_path, task="boxes", channel="train")
+
+
+def test_what_is_not_asked_for_is_not_looked_for(tmp_path):
+    every_form(tmp_path)
+    assert open_data(tmp_path / "rec").task == "classes"
+    make(tmp_path / "folder", "cat/1.jpg", "dog/1.jpg")
+    assert open_data(tmp_path / "folder", task=None).task == "classes"
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path / "folder", task="boxes")
+    assert caught.value.what == "no pictures with boxes found; it holds 2 folders (cat, dog)"
+    assert caught.value.remedy.startswith("Data with boxes is Pascal VOC")
+    with pytest.raises(UserError, match="data of the form folder has no boxes"):
+        open_data(tmp_path / "folder", task="boxes", form="folder")
+
+
+def test_classes_of_other_splits_are_matched_by_name(tmp_path):
+    make(tmp_path, "train/1.jpg", "train/2.jpg", "val/1.jpg")
+    write(
+        tmp_path,
+        train___json=coco_text("1.jpg", "2.jpg", kinds=("cat", "dog")),
+        val___json=coco_text("1.jpg", kinds=("dog",)),
+    )
+    data = open_data(tmp_path, task="boxes")
+    assert data.validation.boxes(0).cls.tolist() == [1]
+    assert data.validation.class_names == data.class_names == ("cat", "dog")
+    write(tmp_path, val___json=coco_text("1.jpg", kinds=("cow",)))
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path, task="boxes")
+    assert str(caught.value) == (
+        f"{tmp_path}/val/1.jpg (val.json, image id 0): the validation data: the class cow is not among the known "
+        "classes (cat, dog)\n"
+        "The classes are those of the training data, or of a classes.txt beside it: mend the name, or add it."
+    )
+
+
+def test_a_classes_file_gives_the_order(tmp_path):
+    every_form(tmp_path)
+    write(tmp_path, voc__classes___txt="dog\ncat\n", rec__classes___txt="cat\n")
+    data = open_data(tmp_path / "voc", task=None)
+    assert (data.class_names, data.train.boxes(0).cls.tolist()) == (("dog", "cat"), [1])
+    assert open_data(tmp_path / "rec", task=None).named
+
+
+def test_splits_of_boxes_can_lie_elsewhere_and_in_another_form(tmp_path):
+    every_form(tmp_path)
+    data = open_data(tmp_path / "voc" / "train", task=None, validation=tmp_path / "coco", test=tmp_path / "yolo2/val")
+    assert (data.train.form, data.validation.form) == ("voc", "coco")
+    with pytest.raises(UserError, match="it has train, validation, but no test data"):
+        open_data(tmp_path / "voc" / "train", task=None, test=tmp_path / "sm")
+
+
+def test_names_in_validation_boxes_need_names_in_training_boxes(tmp_path):
+    every_form(tmp_path)
+    with pytest.raises(UserError, match="it has names of classes, the training data only numbers"):
+        open_data(tmp_path / "rec" / "train.rec", task=None, validation=tmp_path / "voc" / "val")
+
+
+def test_single_files_of_boxes_are_opened(tmp_path):
+    every_form(tmp_path)
+    assert len(open_data(tmp_path / "coco/annotations/instances_val.json", task=None).train) == 1
+    assert len(open_data(tmp_path / "yolo2/data.yaml", task=None).validation) == 1
+    make(tmp_path, "elsewhere/1.jpg")
+    moved = open_data(tmp_path / "roboflow/val/_annotations.coco.json", task="boxes", root=tmp_path / "elsewhere")
+    assert moved.train.root == tmp_path / "elsewhere"
+    with pytest.raises(UserError, match="this file isn't read as voc"):
+        open_data(tmp_path / "yolo2/data.yaml", task=None, form="voc")
+
+
+def test_data_without_a_training_part_is_told(tmp_path):
+    make(tmp_path, "val/1.jpg")
+    write(tmp_path, val___json=coco_text("1.jpg"))
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path, task="boxes")
+    assert str(caught.value) == (
+        f"{tmp_path}: it has validation data, but none for training\nAdd it, or name what is to be trained on."
+    )
+
+
+def test_two_files_for_one_split_are_told(tmp_path):
+    write(tmp_path, a_train___json=coco_text("1.jpg"), b_train___json=coco_text("1.jpg"))
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path, task="boxes")
+    assert str(caught.value) == (
+        f"{tmp_path}: 2 files of form coco for one split: a_train.json, b_train.json\nName one of them itself."
+    )
+
+
+COUNTS = {  # as the READMEs of the sets count them; boxes without area included
+    "bccd": ("voc", {"train": (205, [209, 2382, 214]), "validation": (87, [83, 968, 87]), "test": (72, [69, 805, 71])}),
+    "xray": ("voc", {"train": (255, [85, 85, 85]), "test": (90, [30, 30, 30])}),
+    "face-mask": ("coco", {"train": (209, [103, 881, 220]), "validation": (52, [18, 305, 62])}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_real_sets_are_opened_whole(shared, tmp_path, name):
+    folder = shared / "data" / name
+    for archive in folder.glob("*.zip"):
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(tmp_path)
+    form, splits = COUNTS[name]
+    data = open_data(tmp_path if list(tmp_path.iterdir()) else folder, task=None)
+    assert (data.task, data.train.form) == ("boxes", form)
+    for split, (pictures, counts) in splits.items():
+        source = getattr(data, split)
+        assert (len(source), source.bad) == (pictures, ())
+        assert np.bincount(source.labels().values.astype(int)).tolist() == counts
+    if name == "xray":
+        assert data.train.boxes(0).values.tolist() == np.float32([[73.19, 83.43, 132.55, 271.61]]).tolist()
+
+
+def test_real_coco_pictures_with_gaps_in_the_ids(shared, tmp_path):
+    folder = shared / "data" / "multilabel-photos"
+    for split in ("train", "test"):
+        with zipfile.ZipFile(folder / f"{split}.zip") as packed:
+            packed.extractall(tmp_path)
+        (tmp_path / f"instances_{split}.json").write_bytes((folder / f"instances_{split}.json").read_bytes())
+    data = open_data(tmp_path, task=None)
+    assert (len(data.train), len(data.test), len(data.class_names)) == (234, 77, 80)
+    objects = [data.train.objects, data.test.objects]
+    assert sum(len(each.ids) for each in objects) == 2978
+    assert sum(int(each.crowd.sum()) for each in objects) == 35
+
+
+def test_real_blood_cells_by_official_lists_are_those_of_the_folders(shared, tmp_path):
+    for split in ("train", "val", "test"):
+        with zipfile.ZipFile(shared / "data" / "bccd" / f"{split}.zip") as packed:
+            for member in packed.namelist():
+                (tmp_path / member.split("/", 1)[1]).parent.mkdir(parents=True, exist_ok=True)
+                if not member.endswith("/"):
+                    (tmp_path / member.split("/", 1)[1]).write_bytes(packed.read(member))
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for path in (shared / "data" / "bccd" / "ImageSets" / "Main").glob("*.txt"):
+        (lists / path.name).write_bytes(path.read_bytes())
+    data = open_data(tmp_path, task=None)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [205, 87, 72]

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from foveal.data.resize import resize, warp
+from foveal.data.resize import KERNELS, resample, resize, warp
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -76,6 +76,66 @@ def test_threads_get_the_same_pixels() -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda image: resize(image, 64, 64, True), images))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+# The kernels of OpenCV: their values are held to the original's in test_boxaugment -----------------------------------
+
+
+def averaged(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mean of what each pixel of the result covers, by way of a picture of whole cells, in float64."""
+    fine = image.astype(np.float64).repeat(height, axis=0).repeat(width, axis=1)
+    return fine.reshape(height, image.shape[0], width, image.shape[1], -1).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_every_kernel_keeps_a_plain_picture_and_the_size_asked_for(kernel: str, channels: int) -> None:
+    plain = np.full((17, 23, channels), 90, dtype=np.uint8)
+    for size in ((17, 23), (5, 40), (40, 5), (1, 1), (50, 60), (17, 9)):
+        out = resample(plain, *size, kernel)
+        assert out.shape == (*size, channels)
+        assert out.flags.c_contiguous
+        assert (out == 90).all()
+
+
+def test_area_averages_what_each_pixel_covers() -> None:
+    image = noise(12, 14)
+    assert np.abs(resample(image, 5, 9, "area") - averaged(image, 5, 9)).max() <= 0.51
+
+
+def test_nearest_takes_the_pixel_at_the_upper_left_of_its_place() -> None:
+    image = noise(4, 5)
+    assert np.array_equal(resample(image, 3, 2, "nearest"), image[[0, 1, 2]][:, [0, 2]])
+    assert np.array_equal(resample(image, 8, 10, "nearest"), image.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_bilinear_inside_and_beyond_the_picture_is_the_same_kernel() -> None:
+    image = noise(50, 37)
+    inside = resample(image, 20, 31, "bilinear", (2, 3, 30, 45))
+    assert np.array_equal(inside, resize(image, 20, 31, False, (2, 3, 30, 45)))
+    grown = np.pad(image, ((1, 0), (0, 0), (0, 0)), constant_values=127)
+    assert np.abs(resample(image, 20, 31, "bilinear", (0, -1, 37, 50)) - bilinear(grown, 20, 31)).max() <= 0.51
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("fill", [0, 127])
+@pytest.mark.parametrize(
+    "box", [(-30, -20, 98, 76), (-3, 20, 40, 50), (10, -300, 60, 20), (-7, -5, 10, 9), (5, 5, 70, 51), (90, 90, 99, 95)]
+)
+def test_a_canvas_that_is_not_built_gives_the_pixels_of_one_that_is(kernel: str, fill: int, box: tuple) -> None:
+    image = noise(48, 64)
+    canvas = np.full((448, 464, 3), fill, dtype=np.uint8)
+    canvas[300:348, 200:264] = image
+    left, top, right, bottom = box
+    built = canvas[max(0, 300 + top) : 300 + bottom, 200 + left : 200 + right]
+    got = resample(image, 30, 36, kernel, box, fill)
+    assert np.abs(got.astype(int) - resample(built, 30, 36, kernel)).max() <= 1
+
+
+def test_a_picture_of_nothing_is_all_canvas() -> None:
+    out = resample(np.zeros((0, 5, 3), dtype=np.uint8), 4, 6, "lanczos", (-3, -3, 9, 9), 12)
+    assert out.shape == (4, 6, 3)
+    assert (out == 12).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.data.split import stratified_split
+from foveal.data.split import split_rows, stratified_split
 from foveal.errors import UserError
+from foveal.formats.boxfiles import Annotation, BoxFileSource, Gathered, Object
 
 
 def test_the_choice_is_the_same_on_every_machine():
@@ -77,4 +80,66 @@ def test_every_class_keeps_a_training_picture(rows, fraction, seed, grouped):
         assert len(validation) == min(max(1, round(len(rows) * fraction)), free)
 
 
+def boxes(pictures, groups=None):
+    """A source with the given classes in each picture."""
+    gathered = Gathered()
+    for kinds in pictures:
+        gathered.add(Annotation(tuple(Object(kind, 0, 0, 9, 9) for kind in kinds)))
+    names = [str(row) for row in range(len(pictures))]
+    source = BoxFileSource("voc", "", Path(), names, names, gathered.table({kind: kind for kind in range(9)}, "pixel"))
+    source.groups = groups
+    return source
+
+
+def test_pictures_with_boxes_go_by_their_rarest_class_and_empty_ones_apart():
+    pictures = [[0] * 5] * 60 + [[0, 0, 1]] * 20 + [[0, 2]] * 10 + [[]] * 10
+    train, validation = split_rows(boxes(pictures), 0.2, 0)
+    assert [int(((validation >= low) & (validation < high)).sum()) for low, high in BANDS] == [12, 4, 2, 2]
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(100))
+    assert split_rows(boxes(pictures), 0.2, 0)[1].tolist() == validation.tolist()
+    assert split_rows(boxes(pictures), 0.2, 1)[1].tolist() != validation.tolist()
+
+
+def test_groups_of_pictures_with_boxes_stay_together():
+    groups = tuple(f"board {row // 5}" for row in range(100))
+    train, validation = split_rows(boxes([[row % 3] for row in range(100)], groups), 0.2, 0)
+    assert not {groups[row] for row in train} & {groups[row] for row in validation}
+    assert 15 <= len(validation) <= 25
+
+
+def test_boxes_without_area_do_not_count():
+    gathered = Gathered()
+    for row in range(20):
+        gathered.add(Annotation((Object(0, 0, 0, 9, 9), Object(row, 5, 5, 5, 9))))
+    names = [str(row) for row in range(20)]
+    source = BoxFileSource("voc", "", Path(), names, names, gathered.table({row: row for row in range(20)}, "pixel"))
+    assert len(split_rows(source, 0.25, 0)[1]) == 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 4), max_size=4), st.sampled_from(["", "a", "b"])), min_size=1, max_size=40
+    ),
+    st.floats(0.01, 0.99),
+    st.integers(0, 2**31),
+    st.booleans(),
+)
+def test_every_class_keeps_a_training_picture_with_boxes(pictures, fraction, seed, grouped):
+    kinds = [kinds for kinds, _ in pictures]
+    groups = tuple(group for _, group in pictures) if grouped else None
+    try:
+        train, validation = split_rows(boxes(kinds, groups), fraction, seed)
+    except UserError as error:
+        assert "set aside" in error.what
+        return
+    assert len(validation)
+    assert {kind for row in train for kind in kinds[row]} == {kind for each in kinds for kind in each}
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(len(kinds)))
+    if grouped:
+        named = [{groups[row] for row in rows if groups[row]} for rows in (train, validation)]
+        assert not named[0] & named[1]
+
+
+BANDS = [(0, 60), (60, 80), (80, 90), (90, 100)]
 CHOSEN = {0: [2, 4, 6, 27, 31, 32, 33, 37], 1: [4, 5, 7, 10, 15, 17, 22, 36]}

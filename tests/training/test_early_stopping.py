@@ -68,3 +68,10 @@ def test_the_state_survives_json() -> None:
     state = observe(EarlyStoppingState(), 1 / 3, EarlyStopping())
     assert EarlyStoppingState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
     assert EarlyStoppingState.from_dict(EarlyStoppingState().to_dict()) == EarlyStoppingState()
+
+
+def test_a_detector_that_finds_nothing_at_first_is_not_stopped_once_it_finds_something() -> None:
+    """mAP stays at 0 in the first epochs: they count as waiting, and any positive mAP is a gain."""
+    rule = EarlyStopping(min_epochs=4, patience=3, tolerance=0.5)
+    assert epochs_until_stop([0.0, 0.0, 0.0, 0.001, 0.002, 0.004, 0.008], rule) is None
+    assert epochs_until_stop([0.0, 0.0, 0.0, 0.0], rule) == 4

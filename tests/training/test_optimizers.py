@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from foveal.errors import UserError
+from foveal.settings import ClassificationSettings, DetectionSettings
 from foveal.training.optimizers import (
     NAMES,
     AdaDelta,
@@ -53,16 +54,26 @@ def groups_of(case: dict[str, Any], tensors: dict[str, nn.Parameter], decay: flo
     ]
 
 
+def multipliers_of(case: dict[str, Any], tensors: dict[str, nn.Parameter]) -> dict[str, tuple[float, float]]:
+    """Those that a tensor's name does not say already."""
+    found = {}
+    for name in tensors:
+        by_name = float(name.endswith(("weight", "gamma")))
+        factors = case["effective_lr_mult"].get(name, 1.0), case["effective_wd_mult"].get(name, 1.0)
+        if factors != (1.0, by_name):
+            found[name] = factors
+    return found
+
+
 def optimizer_of(case: dict[str, Any], tensors: dict[str, nn.Parameter], decay: float) -> torch.optim.Optimizer:
-    """The case's optimizer; where names alone say what decays it comes through the door, else from its class."""
+    """The case's optimizer; through the door where that leads to it, else (other constants) from its class."""
     kind, value = case["optimizer"], case["effective"]
-    plain = kind != "adadelta" and not value.get("centered")
-    by_name = {name: float(name.endswith(("weight", "gamma"))) for name in tensors}
-    if plain and case["effective_wd_mult"] == by_name and set(case["effective_lr_mult"].values()) == {1.0}:
+    usual = (value.get("rho", 0.9), value.get("epsilon", 1e-5)) == (0.9, 1e-5) if kind == "adadelta" else True
+    if usual and not value.get("centered"):
         return build_optimizer(
             tensors.items(),
             kind,
-            learning_rate=value["lr"],
+            learning_rate=value.get("lr", 1.0),
             momentum=value.get("momentum", 0.0),
             weight_decay=decay,
             beta_1=value.get("beta1", 0.9),
@@ -71,6 +82,7 @@ def optimizer_of(case: dict[str, Any], tensors: dict[str, nn.Parameter], decay: 
             gamma=value.get("gamma1", 0.9),
             decay_norm=True,
             decayed=OURS,
+            multipliers=multipliers_of(case, tensors),
         )
     groups = groups_of(case, tensors, decay)
     if kind == "sgd":
@@ -256,6 +268,47 @@ def test_in_classification_decay_is_for_sgd_and_nag_as_the_guide_says(name: str,
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1 * decays, 0.0]
 
 
+def test_parameters_with_multipliers_have_groups_of_their_own_in_the_order_of_the_parameters() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1))
+    network.register_parameter("scale", nn.Parameter(torch.ones(1, 4, 1, 1)))
+    network[0].requires_grad_(False)
+    factors = {"2.bias": (2.0, 0.0), "1.bias": (2.0, 0.0), "scale": (1.0, 0.1), "0.bias": (2.0, 0.0)}
+    optimizer = build_optimizer(
+        network.named_parameters(),
+        "sgd",
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=0.5,
+        decay_norm=True,
+        multipliers=factors,
+    )
+    found = {id(value): name for name, value in network.named_parameters()}
+    told = [
+        (group["lr"], group["weight_decay"], [found[id(each)] for each in group["params"]])
+        for group in optimizer.param_groups
+    ]
+    assert told == [(0.01, 0.5, ["1.weight", "2.weight"]), (0.01, 0.05, ["scale"]), (0.02, 0.0, ["1.bias", "2.bias"])]
+    set_learning_rate(optimizer, 1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [1.0, 1.0, 2.0]
+
+
+def test_a_network_that_is_frozen_whole_is_refused() -> None:
+    network = small_network().requires_grad_(False)
+    with pytest.raises(
+        UserError, match=r"^every parameter of the network is frozen: nothing is left to train"
+    ) as caught:
+        built("sgd", network)
+    assert caught.value.setting == "freeze_layer_pattern"
+
+
+@pytest.mark.parametrize(
+    ("name", "decays"), [("sgd", 1), ("nag", 1), ("adamw", 1), ("adam", 0), ("rmsprop", 1), ("adadelta", 0)]
+)
+def test_in_detection_decay_is_for_sgd_and_rmsprop_as_the_guide_says(name: str, decays: int) -> None:
+    optimizer = built(name, small_network(), weight_decay=0.1, decayed=DetectionSettings.DECAYED)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1 * decays, 0.0]
+
+
 def test_learning_rate_heeds_the_multipliers_of_groups() -> None:
     groups: list[dict[str, Any]] = [
         {"params": [torch.zeros(1)], "lr_multiplier": 2.0},
@@ -302,7 +355,13 @@ def small_network() -> nn.Module:
     return network
 
 
-def built(name: str, network: nn.Module, weight_decay: float = 0.01) -> torch.optim.Optimizer:
+def built(
+    name: str,
+    network: nn.Module,
+    weight_decay: float = 0.01,
+    decayed: tuple[str, ...] = ClassificationSettings.DECAYED,
+    multipliers: dict[str, tuple[float, float]] | None = None,
+) -> torch.optim.Optimizer:
     return build_optimizer(
         network.named_parameters(),
         name,
@@ -314,6 +373,8 @@ def built(name: str, network: nn.Module, weight_decay: float = 0.01) -> torch.op
         eps=1e-8,
         gamma=0.9,
         decay_norm=True,
+        decayed=decayed,
+        multipliers=multipliers,
     )
 
 
@@ -337,19 +398,26 @@ def everything(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str
 def test_a_run_resumed_from_a_file_equals_the_uninterrupted_one_bit_by_bit(
     name: str, interrupted: int, tmp_path: Path
 ) -> None:
-    whole = small_network()
-    whole_optimizer = built(name, whole)
+    factors = {"4.bias": (2.0, 0.0), "1.weight": (1.0, 0.1)}
+
+    def network() -> nn.Module:
+        made = small_network()
+        made.get_parameter("0.bias").requires_grad_(False)
+        return made
+
+    whole = network()
+    whole_optimizer = built(name, whole, multipliers=factors)
     train(whole, whole_optimizer, 0, 9)
 
-    before = small_network()
-    optimizer = built(name, before)
+    before = network()
+    optimizer = built(name, before, multipliers=factors)
     train(before, optimizer, 0, interrupted)
     state = {key: value.contiguous() for key, value in state_tensors(optimizer, before.named_parameters()).items()}
     save_file(state, tmp_path / "optimizer.safetensors")
 
-    after = small_network()
+    after = network()
     after.load_state_dict(before.state_dict())
-    resumed = built(name, after)
+    resumed = built(name, after, multipliers=factors)
     load_state_tensors(resumed, after.named_parameters(), load_file(tmp_path / "optimizer.safetensors"))
     train(after, resumed, interrupted, 9)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,14 @@ class Verdict:
         figures: flat figures by name, such as ``accuracy``.
         details: everything judged, JSON-able (per-class table, confusion matrix, ...).
         bad: pictures that could not be read and were not judged.
+        thresholds: decision thresholds that the artifact keeps: class name -> confidence.
     """
 
     objective: float
     figures: Mapping[str, float]
     details: Mapping[str, Any]
     bad: tuple[BadRecord, ...]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Algorithm:
 
     Attributes:
         name: as in the artifact, e.g. ``image-classification``.
-        prepare: (decoded uint8 [H, W, C], label, generator) -> (uint8 [h, w, c], target): augmentation in training.
+        prepare: (decoded uint8 [H, W, C], label, generator) -> (uint8 [h, w, c], target): augmentation in training;
+            boxes come in pixels of the upright picture.
         collate: targets of a batch -> tensors on the CPU (anything ``to_device`` of the loop can move).
         loss: (outputs, targets) -> loss and counts of the batch, on the device; no host sync.
         counted: names of the counts.

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.algorithms.algorithm import Algorithm, Loss, Verdict
-from foveal.algorithms.memory import enough_memory
+from foveal.algorithms.asking import ask_each, run_network
 from foveal.data.augment import augment
-from foveal.data.loader import Batch, Decoder, batches
-from foveal.data.order import Order
-from foveal.data.views import Preprocessing, views
+from foveal.data.loader import Batch, Decoder
+from foveal.data.views import Preprocessing
 from foveal.errors import UserError
 from foveal.judging import ClassificationJudgement, figures, judge_classification
 from foveal.records import BadRecord, Label
@@ -105,18 +104,12 @@ def ask(
     rows: range | None = None,
     batch_size: int = ASKING_BATCH,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Each picture of ``rows`` (None: of the source) once: batches and their probabilities (float32 [B, C], CPU).
+    """Each picture of ``rows`` (None: of the source) once: batches and their probabilities (float32 [B, C], CPU)."""
 
-    The network is asked in float32, without TF32 and without augmentation.
-    """
+    def answer(pixels: Tensor, labels: Tensor) -> Tensor:
+        return probabilities(network, pixels)
 
-    def prepare(image: NDArray[np.uint8], label: Label, row: int, number: int) -> tuple[NDArray[np.uint8], Label]:
-        return views(rule, image)[0].pixels, label
-
-    rows = range(len(pictures.source)) if rows is None else rows
-    slices = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-    for batch in batches(pictures, Order(len(pictures.source), 0, shuffle=False), slices, prepare, collate, workers):
-        yield batch, probabilities(network, batch.pixels)
+    return ask_each(pictures, rule, workers, rows, batch_size, collate, answer)
 
 
 def probabilities(network: nn.Module, pixels: Tensor) -> Tensor:
@@ -126,26 +119,13 @@ def probabilities(network: nn.Module, pixels: Tensor) -> Tensor:
         network: takes uint8 [B, H, W, channels], gives logits; put into evaluation mode here.
         pixels: uint8 [B, H, W, channels] at the network's size; B may be 0.
     """
-    device = next(network.parameters()).device
-    network.eval()
-    asking = f"asking about {len(pixels)} pictures of {pixels.shape[1]} x {pixels.shape[2]} pixels"
-    remedy = "Close what else uses the memory, or ask on another device."
-    with torch.inference_mode(), exact_float32(), enough_memory(asking, remedy):
-        if not len(pixels):
-            return torch.zeros((0, 0))
-        logits: Tensor = network(pixels.to(device))
+    if not len(pixels):
+        return torch.zeros((0, 0))
+
+    def shares(logits: Tensor) -> Tensor:
         return logits.float().softmax(dim=1).cpu()
 
-
-class exact_float32:  # noqa: N801 - reads as a statement, like torch.inference_mode
-    """Computes float32 products in float32 on cards that would round them to TF32; restores what was set before."""
-
-    def __enter__(self) -> None:
-        self.before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self.before
+    return run_network(network, pixels, shares)
 
 
 def collect(asked: Iterator[tuple[Batch, Tensor]], num_classes: int) -> Answers:

@@ -18,8 +18,9 @@ from foveal.data.facts import Facts
 from foveal.data.views import Preprocessing, modern_resize
 from foveal.errors import UserError
 from foveal.models.depths import SMALL_DEPTHS, Kind, plan_resnet
+from foveal.models.detector import DetectorSpec
 from foveal.models.network import NetworkSpec
-from foveal.settings import ClassificationSettings
+from foveal.settings import ClassificationSettings, Settings
 from foveal.weights import NetworkHint, NoWeights, Weights, find_weights, network_for
 
 VARIABLE = "FOVEAL_WEIGHTS"
@@ -34,13 +35,17 @@ SCRATCH_EPOCHS, TUNED_EPOCHS = (12, 60), (5, 20)
 
 @dataclass(frozen=True)
 class Resolved:
-    """``settings`` with nothing left open, and what follows from them. ``weights`` are to be loaded before training."""
+    """``settings`` with nothing left open, and what follows from them. ``weights`` are to be loaded before training.
 
-    settings: ClassificationSettings
-    network: NetworkSpec
+    ``said`` has a line for each decision, ``warnings`` one for each that is probably not what the user wants.
+    """
+
+    settings: Settings
+    network: NetworkSpec | DetectorSpec
     rule: Preprocessing
     weights: Weights | None
     said: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def resolve(
@@ -94,19 +99,36 @@ def _weights(
     say: Callable[[str], None],
 ) -> Weights | None:
     """Pretrained weights where they are asked for, or where ``modern`` can have them."""
-    asked = settings.use_pretrained_model or settings.weights is not None
-    modern = settings.recipe == "modern" and "use_pretrained_model" not in given
-    if not asked and not modern:
+    asked, named = weights_asked(settings), weights_named(settings)
+    if not asked and not weights_welcome(settings, given):
         return None
-    named = settings.weights or os.environ.get(VARIABLE, "")
     if not asked and not named and facts.long <= SMALL:
         say(f"pictures of up to {SMALL} pixels: trained from scratch, ImageNet weights do not help there")
         return None
-    wanted = _wanted(settings, None if named else _depth(pictures, device))
+    return take_weights(settings, _wanted(settings, None if named else _depth(pictures, device)), say)
+
+
+def weights_asked(settings: Settings) -> bool:
+    """Whether the user wants pretrained weights, so that having none is an error."""
+    return bool(settings.use_pretrained_model) or settings.weights is not None
+
+
+def weights_welcome(settings: Settings, given: frozenset[str]) -> bool:
+    """Whether the recipe takes pretrained weights when it can have them."""
+    return settings.recipe == "modern" and "use_pretrained_model" not in given
+
+
+def weights_named(settings: Settings) -> bool:
+    """Whether a file, a folder or a name says where weights are; they may then say which network to take."""
+    return bool(settings.weights or os.environ.get(VARIABLE, ""))
+
+
+def take_weights(settings: Settings, wanted: NetworkHint | None, say: Callable[[str], None]) -> Weights | None:
+    """Weights that fit ``wanted`` (None: any), or None, said so, where they are only welcome. Raises UserError."""
     try:
         found = find_weights(settings.weights or "", wanted, settings.weights_normalisation or "")
     except NoWeights as error:
-        if asked:
+        if weights_asked(settings):
             raise
         say(f"no pretrained weights ({error.what}): training from scratch, which needs more pictures. {error.remedy}")
         return None
@@ -184,8 +206,13 @@ def _teaching(
         weight_decay=decay,
         epochs=epochs,
         augmentation_type=augmentation,
-        lr_schedule="one_cycle" if settings.max_minutes and "lr_schedule" not in given else settings.lr_schedule,
+        lr_schedule=schedule_for(settings, given),
     )
+
+
+def schedule_for(settings: Settings, given: frozenset[str]) -> Literal["step", "cosine", "one_cycle"]:
+    """A run that has to end in time gets ``one_cycle``."""
+    return "one_cycle" if settings.max_minutes and "lr_schedule" not in given else settings.lr_schedule
 
 
 def _shape(facts: Facts, tuned: bool, device: torch.device) -> tuple[int, int, int]:
@@ -222,7 +249,7 @@ def _network(settings: ClassificationSettings, num_classes: int, weights: Weight
     if weights is not None:
         return network_for(weights, num_classes, shape)
     if settings.backbone is not None:
-        mean, std = _centred(shape[0])
+        mean, std = centred(shape[0])
         return NetworkSpec("timm", num_classes, shape, backbone=settings.backbone, mean=mean, std=std)
     assert settings.num_layers is not None
     original = settings.recipe == "original"
@@ -231,11 +258,11 @@ def _network(settings: ClassificationSettings, num_classes: int, weights: Weight
     plan_resnet(settings.num_layers, kind, shape[1], extended=not original)  # raises for a depth that is not there
     if kind == "pre":  # begins with a BatchNorm and takes raw pixels
         return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "pre")
-    mean, std = _centred(shape[0])
+    mean, std = centred(shape[0])
     return NetworkSpec("resnet", num_classes, shape, settings.num_layers, "post", mean=mean, std=std)
 
 
-def _centred(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def centred(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Pixels to about -1..1, for networks that do not begin with a BatchNorm."""
     return (127.5,) * channels, (63.75,) * channels
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from foveal.cli.shared import DEVICES, PATH, data_options, say_lines, say_warning
+from foveal.errors import UserError
 
 
 @click.command("evaluate")
@@ -40,7 +41,8 @@ def command(
     top_k: int | None,
     as_json: bool,
 ) -> None:
-    """Judge MODEL on DATA: accuracy, per-class precision and recall, confusion matrix, calibration.
+    """Judge MODEL on DATA: accuracy, per-class precision and recall, confusion matrix, calibration; of a detector
+    mAP, per-class average precision, what was missed and what was falsely found.
 
     \b
     foveal evaluate foveal-runs/photos photos/          its test split, else its validation split, else all
@@ -52,12 +54,16 @@ def command(
     """
     from foveal.data.recognise import open_data
     from foveal.evaluation import evaluate
-    from foveal.predictor import load
+    from foveal.predictor import DetectionPredictor, load
 
     predictor = load(model, device=device, epoch=epoch)
+    boxes = isinstance(predictor, DetectionPredictor)
+    if boxes and top_k is not None:
+        raise UserError("--top-k is for a classifier, and this is a detector", str(model), "Leave --top-k out.")
     dataset = open_data(
-        data, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column, root=root
-    )
+        data, task="boxes" if boxes else "classes", form=form, validation=validation, test=test,
+        file_column=file_column, label_column=label_column, root=root,
+    )  # fmt: skip
     say_lines(dataset.said)
     judged = evaluate(predictor, dataset, split=split, top_k=top_k)
     say_lines(judged.said)
@@ -66,7 +72,7 @@ def command(
     if as_json:
         click.echo(json.dumps({**judged.verdict.details, "split": judged.split}, allow_nan=False))
     else:
-        show(judged.verdict.details)
+        (show_boxes if boxes else show)(judged.verdict.details)
 
 
 def show(details: Mapping[str, Any]) -> None:
@@ -94,3 +100,37 @@ def show(details: Mapping[str, Any]) -> None:
     for pair in details["mixed_up"][:5]:
         line = f"{pair['count']:,} of class {pair['label']} were taken for {pair['predicted']}"
         console.print(line, highlight=False, markup=False)
+
+
+def show_boxes(details: Mapping[str, Any]) -> None:
+    """A detector's figures and its per-class table, for a person."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(soft_wrap=True)
+
+    def told(value: float | None, digits: int = 6) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    form = "area" if details["ap_form"] == "area" else "11 points"
+    rule = f"IoU above {details['overlap_threshold']:g}, {form}"
+    lines = [f"mAP {told(details['mAP'])} on {details['count']:,} pictures ({rule})"]
+    if details.get("mAP_50_95") is not None:
+        lines.append(f"COCO: mAP 0.50 to 0.95 {told(details['mAP_50_95'])}, at 0.50 {told(details['mAP_50'])}")
+    lines.append(
+        f"at each class's best confidence: recall {told(details['recall'])}, precision {told(details['precision'])}"
+    )
+    if details["empty_pictures"]:
+        false = told(details["false_alarms_per_empty_picture"], 3)
+        lines.append(f"{details['empty_pictures']:,} pictures without objects: {false} false alarms in each")
+        lines.append(f"mAP with these false alarms counted {told(details['mAP_all_pictures'])}")
+    for line in lines:
+        console.print(line, highlight=False)
+    table = Table("class", "AP", "recall", "precision", "confidence", "objects", "missed", "false", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in details["per_class"]:
+        figures = [told(row[name], 3) for name in ("average_precision", "recall", "precision", "confidence")]
+        table.add_row(escape(row["class"]), *figures, *(f"{row[name]:,}" for name in ("objects", "missed", "false")))
+    console.print(table)

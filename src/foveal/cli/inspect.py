@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from foveal.cli.shared import PATH, data_options
 from foveal.errors import UserError
 from foveal.progress import plain
+
+if TYPE_CHECKING:
+    from foveal.data.facts import BoxFacts
+    from foveal.records import Source
 
 
 @click.command("inspect")
@@ -30,7 +36,7 @@ def command(
     """Tell what PATH is (data, a model, a checkpoint, a training run) and what is in it.
 
     \b
-    foveal inspect photos/                 classes, counts, sizes
+    foveal inspect photos/                 classes, counts, sizes; boxes, where there are some
     foveal inspect train.rec               the same, and damaged records by byte offset
     foveal inspect train.rec --json        every record as a JSON line
     foveal inspect foveal-runs/photos      what was trained, how good it is
@@ -52,8 +58,6 @@ def command(
 
 
 def _artifact(path: Path, as_json: bool) -> None:
-    from dataclasses import asdict
-
     from foveal.artifact import open_artifact
     from foveal.models.network import NetworkSpec
 
@@ -122,26 +126,26 @@ def _data(
     root: Path | None,
     as_json: bool,
 ) -> None:
-    import numpy as np
-
-    from foveal.data.check import class_indices
-    from foveal.data.facts import look_at_pictures
+    from foveal.data.facts import look_at_boxes, look_at_pictures
     from foveal.data.recognise import open_data
+    from foveal.records import BoxSource
 
     dataset = open_data(
-        path, form=form, validation=validation, test=test, file_column=file_column, label_column=label_column, root=root
-    )
+        path, task=None, form=form, validation=validation, test=test,
+        file_column=file_column, label_column=label_column, root=root,
+    )  # fmt: skip
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    counts: dict[str, list[int]] = {}
-    for name, source in splits.items():
-        if source is not None:
-            indices, _ = class_indices(source, None, dataset.class_names if dataset.named else None, gaps_allowed=True)
-            counts[name] = np.bincount(indices, minlength=len(dataset.class_names)).tolist()
+    there = {name: source for name, source in splits.items() if source is not None}
+    names = dataset.class_names if dataset.named else None
+    counts = {name: _counts(source, names, len(dataset.class_names)) for name, source in there.items()}
     facts = look_at_pictures(dataset.train)
-    bad = [record for source in splits.values() if source is not None for record in source.bad]
+    boxes = {name: look_at_boxes(source) for name, source in there.items() if isinstance(source, BoxSource)}
+    bad = [record for source in there.values() for record in source.bad]
     if as_json:
-        fields: dict[str, object] = {"kind": "data", "form": dataset.train.form, "classes": dataset.class_names}
-        fields |= {"counts": counts, "median_size": [facts.width, facts.height], "grey": facts.grey}
+        fields: dict[str, object] = {"kind": "data", "form": dataset.train.form, "task": dataset.task}
+        fields |= {"classes": dataset.class_names, "counts": counts}
+        fields |= {"median_size": [facts.width, facts.height], "grey": facts.grey}
+        fields |= {"boxes": {name: asdict(each) for name, each in boxes.items()}} if boxes else {}
         click.echo(json.dumps(fields | {"bad": [[record.where, record.reason] for record in bad]}))
         return
     click.echo(f"{path} is data")
@@ -151,10 +155,36 @@ def _data(
     click.echo(f"pictures: {size}{', grey' if facts.grey else ''} ({facts.looked} looked at)")
     if facts.unread:
         click.echo(plain(f"{facts.unread} of them can't be read; the first: {facts.first_unread}"))
-    names = [plain(name) for name in dataset.class_names]
-    width = max(map(len, names))
-    click.echo(f"{'class':<{width}}" + "".join(f"{name:>12}" for name in counts))
-    for number, name in enumerate(names):
+    for name, each in boxes.items():
+        click.echo(_box_line(name, len(there[name]), each))
+    listed = [plain(name) for name in dataset.class_names]
+    width = max(map(len, [*listed, "class"]))
+    click.echo(f"{'class':<{width}}" + "".join(f"{name:>12}" for name in counts) + ("  (boxes)" if boxes else ""))
+    for number, name in enumerate(listed):
         click.echo(f"{name:<{width}}" + "".join(f"{each[number]:>12,}" for each in counts.values()))
     for record in bad:
         click.echo(plain(f"left out: {record.where}: {record.reason}"))
+
+
+def _counts(source: Source, names: tuple[str, ...] | None, classes: int) -> list[int]:
+    """Pictures of each class, or boxes where there are some; every label is checked on the way."""
+    import numpy as np
+
+    from foveal.data.check import check_objects, class_indices
+    from foveal.records import BoxSource
+
+    if isinstance(source, BoxSource):
+        numbers = check_objects(source, None, names, gaps_allowed=True).classes
+    else:
+        numbers, _ = class_indices(source, None, names, gaps_allowed=True)
+    counts: list[int] = np.bincount(numbers, minlength=classes).tolist()
+    return counts
+
+
+def _box_line(split: str, pictures: int, facts: BoxFacts) -> str:
+    line = f"{split}: {facts.boxes:,} boxes, {facts.median:,} a picture (median), {facts.most:,} at most; "
+    line += f"{facts.empty:,} of {pictures:,} pictures without"
+    if facts.sides is None:
+        return line
+    low, middle, high = facts.sides
+    return line + f"; a box's side is {middle:.0%} of its picture's (median), nine of ten {low:.0%} to {high:.0%}"

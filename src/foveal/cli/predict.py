@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,32 +18,40 @@ from foveal.errors import UserError
 from foveal.progress import plain
 
 if TYPE_CHECKING:
-    from foveal.predictor import Prediction, Predictor
+    from PIL.Image import Image
+
+    from foveal.predictor import Detected, DetectionPredictor, Prediction, Predictor
 
 
 @click.command("predict")
 @click.argument("model", type=PATH)
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
-@click.option("--embed", is_flag=True, help="JSON lines with the picture's features (length 1) instead of classes.")
-@click.option("--top-k", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
+@click.option("--draw", type=PATH, help="Write pictures with their labels or boxes drawn into this folder.")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    default=0.0,
-    help='Answer "none" below this probability.',
+    help='Classifier: answer "none" below this probability. Detector: objects of at least this confidence; left out:'
+    " each class's best by F1, as found in training; 0: all.",
 )
-@click.option("--draw", type=PATH, help="Write pictures with their labels drawn into this folder.")
+@click.option("--top-k", type=click.IntRange(1), help="Classifier: how many classes to show. [3]")
+@click.option("--embed", is_flag=True, help="Classifier: JSON lines with the picture's features (length 1) instead.")
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Detector: only objects of this class.")
+@click.option("--coco", type=PATH, help="Detector: write COCO results (a JSON file) too.")
+@click.option("--coco-ids", type=PATH, help="Take ids of pictures and classes for --coco from this COCO file, by name.")
 @click.option("--epoch", type=click.IntRange(1), help="Ask a stored epoch (checkpoint_frequency), not the best.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
 def command(
     model: Path,
     pictures: tuple[str, ...],
     as_json: bool,
-    embed: bool,
-    top_k: int,
-    min_score: float,
     draw: Path | None,
+    min_score: float | None,
+    top_k: int | None,
+    embed: bool,
+    classes: tuple[str, ...],
+    coco: Path | None,
+    coco_ids: Path | None,
     epoch: int | None,
     device: str,
 ) -> None:
@@ -51,44 +61,142 @@ def command(
     foveal predict foveal-runs/photos new.jpg
     foveal predict model.tar.gz folder/ 'more/*.png' --json > answers.jsonl
     foveal predict model.tar.gz folder/ --min-score 0.8 --draw drawn/
+    foveal predict detector.tar.gz folder/ --class person --draw drawn/
+    foveal predict detector.tar.gz folder/ --min-score 0 --coco results.json
     curl -s https://example.org/cat.jpg | foveal predict model.tar.gz -
 
-    A picture that cannot be read is named on standard error; the exit status is then 1.
+    A classifier's JSON has label, score and top; a detector's has prediction, a list of [class, score, xmin, ymin,
+    xmax, ymax] with fractions of the picture's sides. A picture that cannot be read is named on standard error; the
+    exit status is then 1.
     """
-    from foveal.predictor import Unreadable, load
+    from foveal.predictor import Predictor, load
 
     files = find_pictures(pictures)
     predictor = load(model, device=device, epoch=epoch)
+    _refuse(model, isinstance(predictor, Predictor), coco, top_k=top_k, embed=embed, classes=classes, coco_ids=coco_ids)
     if draw is not None:
         try:
             draw.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't be made: {error.strerror}", str(draw), "Name another folder for --draw.") from error
+    if isinstance(predictor, Predictor):
+        if embed:
+            unreadable = _embed(predictor, files)
+        else:
+            unreadable = _classify(predictor, files, as_json, draw, min_score or 0.0, top_k or 3)
+    else:
+        unreadable = _detect(predictor, files, as_json, draw, min_score, classes, coco, coco_ids)
+    if unreadable:
+        say_warning(f"{unreadable} of {len(files)} pictures could not be read")
+        sys.exit(1)
+
+
+def _refuse(
+    model: Path,
+    classifier: bool,
+    coco: Path | None,
+    *,
+    top_k: int | None,
+    embed: bool,
+    classes: tuple[str, ...],
+    coco_ids: Path | None,
+) -> None:
+    """Raises UserError for options of the other kind of model."""
+    for_classifiers = [name for name, used in (("--top-k", top_k is not None), ("--embed", embed)) if used]
+    for_detectors = [name for name, used in (("--class", classes), ("--coco", coco), ("--coco-ids", coco_ids)) if used]
+    wrong = for_detectors if classifier else for_classifiers
+    if wrong:
+        kinds = ("detector", "classifier") if classifier else ("classifier", "detector")
+        raise UserError(
+            f"{wrong[0]} is for a {kinds[0]}, and this is a {kinds[1]}", str(model), f"Leave {wrong[0]} out."
+        )
+    if coco_ids is not None and coco is None:
+        raise UserError("--coco-ids is used by --coco, which is not given", "--coco-ids", "Add --coco FILE.")
+
+
+def _embed(predictor: Predictor, files: list[str]) -> int:
+    from foveal.predictor import Unreadable
+
     unreadable = 0
-    if embed:
-        for name, features in predictor.embed(_given(files)):
-            if isinstance(features, Unreadable):
-                unreadable += 1
-                say_warning(f"{_name(name, files)}: {features.reason}")
-            else:
-                click.echo(
-                    json.dumps({"picture": _name(name, files), "features": [round(v, 7) for v in features.tolist()]})
-                )
-        sys.exit(1 if unreadable else 0)
-    width = max(len(plain(_name(file, files))) for file in files)
+    for name, features in predictor.embed(_given(files)):
+        if isinstance(features, Unreadable):
+            unreadable += 1
+            say_warning(f"{_name(name, files)}: {features.reason}")
+        else:
+            numbers = [round(v, 7) for v in features.tolist()]
+            click.echo(json.dumps({"picture": _name(name, files), "features": numbers}))
+    return unreadable
+
+
+def _classify(
+    predictor: Predictor, files: list[str], as_json: bool, draw: Path | None, min_score: float, top_k: int
+) -> int:
+    def drawn(answer: Prediction, image: Any) -> Image:
+        from foveal.draw import draw_label
+
+        label = answer.label if answer.label is not None else "none"
+        return draw_label(image, [f"{label}\t{answer.score:.1%}"])
+
     answers = predictor.stream(_progress(files), top_k=top_k, min_score=min_score)
+    return _tell(files, answers, _fields if as_json else None, _row, draw, drawn)
+
+
+def _detect(
+    predictor: DetectionPredictor,
+    files: list[str],
+    as_json: bool,
+    draw: Path | None,
+    min_score: float | None,
+    classes: tuple[str, ...],
+    coco: Path | None,
+    coco_ids: Path | None,
+) -> int:
+    from foveal.files import write_json
+    from foveal.formats.coco_results import coco_results
+    from foveal.predictor import Detected
+
+    found: list[tuple[str, Any]] = []
+
+    def drawn(answer: Detected, image: Any) -> Image:
+        from foveal.draw import draw_boxes
+
+        return draw_boxes(image, answer.found, predictor.class_names)
+
+    def answers() -> Iterator[Any]:
+        for answer in predictor.stream(_progress(files), min_score=min_score, classes=classes or None):
+            if coco is not None and isinstance(answer, Detected):
+                found.append((answer.picture, answer.found))
+            yield answer
+
+    unreadable = _tell(files, answers(), _boxes_fields if as_json else None, _boxes_row, draw, drawn)
+    if coco is not None:
+        write_json(coco, coco_results(found, predictor.class_names, coco_ids))
+    return unreadable
+
+
+def _tell(
+    files: list[str],
+    answers: Iterator[Any],
+    fields: Callable[[str, Any], dict[str, Any]] | None,
+    row: Callable[[str, Any, int], str],
+    draw: Path | None,
+    drawn: Callable[[Any, Any], Image],
+) -> int:
+    """Print each answer as JSON (``fields``) or as a line, and draw it; gives the number of unreadable pictures."""
+    from foveal.predictor import Unreadable
+
+    unreadable = 0
+    width = min(60, max(len(plain(_name(file, files))) for file in files))
     for file, answer in zip(files, answers, strict=True):
         name = _name(file, files)
         if isinstance(answer, Unreadable):
             unreadable += 1
             say_warning(f"{name}: {answer.reason}")
             continue
-        click.echo(json.dumps(_fields(name, answer)) if as_json else plain(_row(plain(name), answer, min(width, 60))))
-        if draw is not None:
-            _draw(predictor, file, answer, draw)
-    if unreadable:
-        say_warning(f"{unreadable} of {len(files)} pictures could not be read")
-        sys.exit(1)
+        click.echo(json.dumps(fields(name, answer)) if fields else plain(row(plain(name), answer, width)))
+        if draw is not None and file != "-":
+            _draw(file, partial(drawn, answer), draw)
+    return unreadable
 
 
 def find_pictures(given: tuple[str, ...]) -> list[str]:
@@ -147,17 +255,28 @@ def _row(name: str, answer: Prediction, width: int) -> str:
     return f"{name:<{width}}  {label}  {answer.score:.1%}" + (f"   ({others})" if others else "")
 
 
-def _draw(predictor: Predictor, file: str, answer: Prediction, folder: Path) -> None:
-    from foveal.data.decode import decode
-    from foveal.draw import draw_label
+def _boxes_fields(name: str, answer: Detected) -> dict[str, Any]:
+    """The original's rows, every digit kept, so that what is computed from them is what ``evaluate`` computes."""
+    rows = [[float(each.index), each.score, *each.fractions] for each in answer.objects]
+    labels = [each.label for each in answer.objects]
+    return {"picture": name, "size": list(answer.size), "prediction": rows, "labels": labels}
 
-    if file == "-":
-        return
-    label = answer.label if answer.label is not None else "none"
-    image = decode(Path(file).read_bytes(), 3, file)
+
+def _boxes_row(name: str, answer: Detected, width: int) -> str:
+    if not answer.objects:
+        return f"{name:<{width}}  nothing"
+    counts = Counter(each.label for each in answer.objects)
+    best = {each.label: each.score for each in reversed(answer.objects)}
+    told = "   ".join(f"{count} x {label} (best {best[label]:.1%})" for label, count in counts.most_common())
+    return f"{name:<{width}}  {told}"
+
+
+def _draw(file: str, drawn: Callable[[Any], Image], folder: Path) -> None:
+    from foveal.data.decode import decode
+
     target = folder / f"{Path(file).stem}.png"
     number = 1
     while target.exists():
         number += 1
         target = folder / f"{Path(file).stem}-{number}.png"
-    draw_label(image, [f"{label}\t{answer.score:.1%}"]).save(target)
+    drawn(decode(Path(file).read_bytes(), 3, file)).save(target)

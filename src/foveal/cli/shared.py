@@ -12,7 +12,7 @@ from foveal.progress import plain
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-FORMS = ("recordio", "lst", "folder", "csv")
+FORMS = ("recordio", "lst", "folder", "csv", "coco", "voc", "yolo", "sagemaker-json")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -1,4 +1,4 @@
-"""``foveal train``: from labelled pictures to a judged classifier."""
+"""``foveal train``: from labelled pictures to a judged classifier or detector."""
 
 from __future__ import annotations
 
@@ -10,30 +10,45 @@ from typing import Any
 import click
 
 from foveal.cli.shared import PATH, data_options
-from foveal.settings import describe_settings
+from foveal.settings import Described, describe_settings
 
 NO_SETTINGS = frozenset(
-    "data output validation test model form file_column label_column root tensorboard_folder listeners".split()
+    "data output algorithm validation test model form file_column label_column root tensorboard_folder"
+    " listeners".split()
 )
 """What ``foveal.training.run.train`` takes besides the recipe and the settings."""
+NOT_OFFERED = ("recipe", "multi_label", "use_weighted_loss")
+ALGORITHMS = {"image-classification": "Classes", "object-detection": "Objects"}
 STOPPED = {"SIGINT": 130, "SIGTERM": 143}  # exit status of a run that was stopped, as shells give it
 
 
 def _settings_options(command: Any) -> Any:
-    """An option for every hyperparameter, from the one table; values stay strings and are checked there."""
-    for row in reversed(describe_settings("modern")):
-        if row.name in ("recipe", "multi_label", "use_weighted_loss"):
-            continue
-        default = f" [{row.default}]" if row.default else ""
-        metavar = "|".join(row.type.split(" or ")) if " or " in row.type else row.type.upper()
-        spellings = dict.fromkeys((f"--{row.name.replace('_', '-')}", f"--{row.name}"))
-        command = click.option(*spellings, row.name, metavar=metavar, help=f"{row.meaning}{default}")(command)
+    """An option for every hyperparameter of either algorithm; values stay strings and are checked by the tables."""
+    tables = {name: {row.name: row for row in describe_settings("modern", algorithm=name)} for name in ALGORITHMS}
+    names = dict.fromkeys(name for table in tables.values() for name in table if name not in NOT_OFFERED)
+    for name in reversed(names):
+        rows = {algorithm: table[name] for algorithm, table in tables.items() if name in table}
+        spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+        kinds = dict.fromkeys(kind for row in rows.values() for kind in row.type.split(" or "))
+        metavar = "|".join(kinds) if len(kinds) > 1 else next(iter(kinds)).upper()
+        command = click.option(*spellings, name, metavar=metavar, help=_help(rows))(command)
     return command
+
+
+def _help(rows: dict[str, Described]) -> str:
+    """Meaning and default of a setting; told apart where the algorithms differ."""
+    told = {algorithm: row.meaning + (f" [{row.default}]" if row.default else "") for algorithm, row in rows.items()}
+    if len(told) == len(ALGORITHMS) and len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ". ".join(f"{ALGORITHMS[algorithm]}: {text}" for algorithm, text in told.items())
 
 
 @click.command("train")
 @click.argument("data", type=PATH)
 @click.option("--output", "-o", type=PATH, help="Folder of the run. [foveal-runs/<name of DATA>]")
+@click.option(
+    "--algorithm", type=click.Choice(list(ALGORITHMS)), help="Classify pictures or find objects; else by the data."
+)
 @click.option(
     "--recipe",
     default="modern",
@@ -49,6 +64,7 @@ def _settings_options(command: Any) -> Any:
 def command(
     data: Path,
     output: Path | None,
+    algorithm: str | None,
     recipe: str,
     model: Path | None,
     pairs: tuple[str, ...],
@@ -62,10 +78,11 @@ def command(
     root: Path | None,
     **settings: str | None,
 ) -> None:
-    """Train a classifier on DATA, judge it, and write the model.
+    """Train a classifier or a detector on DATA, judge it, and write the model.
 
     DATA is a folder with a subfolder of pictures per class (or train/val/test of such), RecordIO, a .lst or a CSV
-    file. Test data is never trained or chosen on.
+    file; for objects: Pascal VOC, COCO or YOLO folders, SageMaker's JSON, RecordIO or a .lst with boxes. Test data is
+    never trained or chosen on.
 
     \b
     foveal train photos/                                   everything decided from pictures and machine, and told
@@ -73,11 +90,12 @@ def command(
     foveal train train.rec --validation val.rec --num-layers 50 --use-pretrained-model 1
     foveal train photos/ --weights resnet18.safetensors    from ImageNet weights in a file
     foveal train more-photos/ --model foveal-runs/photos   go on from an earlier model
+    foveal train voc/ --base-network vgg-16                find objects: by the data, or --algorithm object-detection
     foveal train data/ --recipe original --set num_layers=18 --set epochs=10
 
     A run that was stopped or killed goes on when the same command is given again.
     """
-    from foveal.container.log_lines import classification_log
+    from foveal.container.log_lines import original_log
     from foveal.display import Display
     from foveal.training.run import train
 
@@ -89,10 +107,11 @@ def command(
     with Display() as display:
         listeners: list[Any] = [display]
         if sagemaker_log:
-            listeners.append(classification_log())
+            listeners.append(original_log())
         result = train(
             data,
             output,
+            algorithm=algorithm,
             recipe=recipe,
             validation=validation,
             test=test,

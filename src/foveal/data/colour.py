@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+_STRIP = 32_768  # pixels that are worked on at a time: they stay in the processor's cache
 HUE_TOP = 180  # the largest hue; the original clamps to it, hues do not wrap round
 
 _UNIT = np.float32(1 / 255)
@@ -33,6 +34,16 @@ def shift_hls(image: Bytes, hue: int, lightness: int, saturation: int) -> Bytes:
     Returns:
         uint8 [H, W, 3], a new array.
     """
+    places = _places()[:, np.clip(np.arange(HUE_TOP + 1) + hue, 0, HUE_TOP)]
+    out = np.empty(image.shape, dtype=np.uint8)
+    strip = max(1, _STRIP // max(1, image.shape[1]))
+    for start in range(0, len(image), strip):
+        _shift_strip(image[start : start + strip], lightness, saturation, places, out[start : start + strip])
+    return out
+
+
+def _shift_strip(image: Bytes, lightness: int, saturation: int, places: Floats, out: Bytes) -> None:
+    """``shift_hls`` of some rows into ``out``; ``places`` by the hue before it is moved."""
     red, green, blue = (np.ascontiguousarray(image[:, :, c]) for c in range(3))
     high = np.maximum(np.maximum(red, green), blue)
     low = np.minimum(np.minimum(red, green), blue)
@@ -46,15 +57,26 @@ def shift_hls(image: Bytes, hue: int, lightness: int, saturation: int) -> Bytes:
     reach += reach
     light *= np.float32(255)
     reach *= np.float32(255)
-    places = _places()[:, np.clip(np.arange(HUE_TOP + 1) + hue, 0, HUE_TOP)]
-    out = np.empty_like(image)
     for c in range(3):
         channel = places[c].take(turn)
         channel *= reach
         channel += light
         np.rint(channel, out=channel)
         out[:, :, c] = channel
-    return out
+
+
+def scale_contrast(image: Bytes, factor: float) -> Bytes:
+    """All values times ``factor`` (>= 0), rounded and clipped to 0..255: the original's contrast, about black.
+
+    Args:
+        image: uint8 of any shape.
+
+    Returns:
+        uint8, same shape, a new array.
+    """
+    table = np.clip(np.rint(np.arange(256, dtype=np.float32) * np.float32(factor)), 0, 255).astype(np.uint8)
+    scaled: Bytes = table.take(image)
+    return scaled
 
 
 def jitter(image: Bytes, brightness: float, contrast: float, saturation: float) -> Bytes:

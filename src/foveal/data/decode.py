@@ -33,6 +33,8 @@ MAX_PIXELS = 178_956_970
 _JPEG = b"\xff\xd8\xff"
 _EXIF = b"Exif\x00\x00"
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101  # numbers of tags in EXIF and TIFF
+# What EXIF's orientations ask for, in this order: rows and columns change places, columns turn round, rows turn round.
+TURNED, RIGHT_TO_LEFT, UPSIDE_DOWN = frozenset((5, 6, 7, 8)), frozenset((2, 3, 6, 7)), frozenset((3, 4, 7, 8))
 _GREY = frozenset(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"))  # modes of Pillow
 _USUAL = ("PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF", "JPEG")
 # EPS would start Ghostscript, WMF and the like draw with the system's own code; none of them hold photographs.
@@ -66,7 +68,35 @@ class Header:
     grey: bool
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A picture upright, and how it lay in its file.
+
+    Attributes:
+        pixels: uint8 [H, W, C], upright.
+        orientation: EXIF's number from 1 (stored upright) to 8 that was applied.
+    """
+
+    pixels: NDArray[np.uint8]
+    orientation: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the upright picture in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """(width, height) of the picture as it lies in the file."""
+        return self.size[::-1] if self.orientation in TURNED else self.size
+
+
 def decode(picture: bytes, channels: int, where: str = "", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The pixels of ``decode_upright``: uint8 [H, W, channels], contiguous and writable."""
+    return decode_upright(picture, channels, where, max_pixels).pixels
+
+
+def decode_upright(picture: bytes, channels: int, where: str = "", max_pixels: int = MAX_PIXELS) -> Decoded:
     """The picture upright (EXIF orientation applied), as the original reads it.
 
     Alpha is dropped, not blended; 16 bits are cut to the upper 8; CMYK and palettes become RGB; of several frames
@@ -79,7 +109,7 @@ def decode(picture: bytes, channels: int, where: str = "", max_pixels: int = MAX
         max_pixels: larger pictures are refused before they are decoded.
 
     Returns:
-        uint8 [H, W, channels], contiguous and writable.
+        The pixels, contiguous and writable, and the orientation that was applied.
 
     Raises:
         BadPicture: empty, no picture, cut, garbled, or larger than ``max_pixels``.
@@ -127,10 +157,15 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if isinstance(image, TiffImageFile):  # whether ``size`` is upright already depends on Pillow's version
         width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
-        turned = image.tag_v2.get(_ORIENTATION, 1)
-    else:
-        turned = _orientation(image.info.get("exif"))
-    return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+    return (height, width) if _orientation_of(image) in TURNED else (width, height)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """EXIF's number of a picture that isn't loaded yet."""
+    if not isinstance(image, TiffImageFile):
+        return _orientation(image.info.get("exif"))
+    value = image.tag_v2.get(_ORIENTATION, 1)
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _check_size(width: int, height: int, where: str, max_pixels: int) -> None:
@@ -142,14 +177,15 @@ def _check_size(width: int, height: int, where: str, max_pixels: int) -> None:
         )
 
 
-def _decode_jpeg(picture: bytes, channels: int, where: str) -> NDArray[np.uint8]:
+def _decode_jpeg(picture: bytes, channels: int, where: str) -> Decoded:
     if channels == 4:
         raise BadPicture("a JPEG has no alpha channel, and 4 channels were asked for", where)
     try:
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(picture, "GRAY" if channels == 1 else "RGB")
     except ValueError as error:
         raise BadPicture(f"damaged JPEG: {error}", where) from error
-    return _upright(image, _orientation(_exif_segment(picture)))
+    orientation = _orientation(_exif_segment(picture))
+    return Decoded(_upright(image, orientation), orientation)
 
 
 def _exif_segment(jpeg: bytes) -> bytes | None:
@@ -188,11 +224,11 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn and mirror uint8 [H, W, C] so that the picture stands as it was seen."""
     if orientation == 1:
         return image
-    if orientation in (5, 6, 7, 8):
+    if orientation in TURNED:
         image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
+    if orientation in RIGHT_TO_LEFT:
         image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
+    if orientation in UPSIDE_DOWN:
         image = image[::-1]
     return np.ascontiguousarray(image)
 
@@ -267,11 +303,10 @@ def _unusual() -> tuple[str, ...]:
     return tuple(name for name in Image.OPEN if name not in _REFUSED)
 
 
-def _decode_other(picture: bytes, channels: int, where: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode_other(picture: bytes, channels: int, where: str, max_pixels: int) -> Decoded:
     opened = _open(picture, where, max_pixels)
-    # Pillow turns a TIFF itself while it loads; other kinds are turned here.
-    turn = 1 if isinstance(opened, TiffImageFile) else _orientation(opened.info.get("exif"))
     try:
+        orientation = _orientation_of(opened)
         with _unwarned(opened):
             opened.load()
         image = _pixels(opened, channels, where)
@@ -281,7 +316,8 @@ def _decode_other(picture: bytes, channels: int, where: str, max_pixels: int) ->
         raise _bomb(where, max_pixels) from error
     except _DAMAGED as error:
         raise BadPicture(f"damaged {opened.format}: {_reason(error)}", where) from error
-    return _upright(image, turn)
+    # Pillow turns a TIFF itself while it loads.
+    return Decoded(image if isinstance(opened, TiffImageFile) else _upright(image, orientation), orientation)
 
 
 def _pixels(image: Image.Image, channels: int, where: str) -> NDArray[np.uint8]:

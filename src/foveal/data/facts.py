@@ -1,4 +1,4 @@
-"""What a look at a few pictures tells: their sizes, and whether they are grey."""
+"""What a look at a few pictures tells: their sizes, whether they are grey, how large the objects in them are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foveal.data.check import with_area
 from foveal.data.decode import read_header
+from foveal.data.fractions import to_fractions
 from foveal.errors import BadPicture, UserError
-from foveal.records import Source
+from foveal.formats.boxfiles import object_table
+from foveal.records import BoxSource, Source
 
 LOOKED_AT = 128  # pictures; enough for a median, quick even over a network
 
@@ -41,7 +44,7 @@ class Facts:
 
 def look_at_pictures(source: Source) -> Facts:
     """Read the headers of up to 128 pictures, evenly spread. Raises UserError when none of them can be read."""
-    rows = np.unique(np.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).astype(np.int64))
+    rows = _rows(len(source))
     sizes: list[tuple[int, int]] = []
     grey = True
     unread: list[str] = []
@@ -72,3 +75,50 @@ def look_at_pictures(source: Source) -> Facts:
         unread=len(unread),
         first_unread=unread[0] if unread else "",
     )
+
+
+@dataclass(frozen=True)
+class BoxFacts:
+    """How many objects there are, and how large.
+
+    Attributes:
+        boxes: of all pictures; those without area don't count.
+        empty: pictures without objects.
+        median, most: boxes a picture, over the pictures that have some.
+        sides: the 5 %, 50 % and 95 % quantile of a box's side as a share of its picture's, sqrt(areas), 0..1, over the
+            pictures looked at; None where no box was seen in them.
+    """
+
+    boxes: int
+    empty: int
+    median: int
+    most: int
+    sides: tuple[float, float, float] | None
+
+
+def look_at_boxes(source: BoxSource) -> BoxFacts:
+    """Count the boxes of all pictures, and measure those of up to 128, evenly spread."""
+    table = object_table(source)
+    sound = table.sound()
+    counts = np.bincount(table.rows()[sound], minlength=len(source))
+    sides: list[float] = []
+    for row in _rows(len(source)).tolist():
+        try:
+            boxes, _ = to_fractions(with_area(source.boxes(row)), source.read(row).picture, source.where(row))
+        except BadPicture:
+            continue
+        x0, y0, x1, y1 = boxes.values.astype(np.float64).T
+        sides += np.sqrt((x1 - x0) * (y1 - y0)).tolist()
+    low, middle, high = np.quantile(sides, [0.05, 0.5, 0.95]).tolist() if sides else (0.0, 0.0, 0.0)
+    return BoxFacts(
+        boxes=int(sound.sum()),
+        empty=int((counts == 0).sum()),
+        median=int(np.median(counts[counts > 0])) if sound.any() else 0,
+        most=int(counts.max(initial=0)),
+        sides=(low, middle, high) if sides else None,
+    )
+
+
+def _rows(length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Rows of up to 128 pictures, evenly spread."""
+    return np.unique(np.linspace(0, length - 1, min(LOOKED_AT, length)).astype(np.int64))

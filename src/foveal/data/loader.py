@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.data.decode import decode
+from foveal.data.boxes import to_pixels
+from foveal.data.decode import decode_upright
 from foveal.data.order import Order
 from foveal.errors import BadPicture
-from foveal.records import BadRecord, Label, Source
+from foveal.records import BadRecord, Boxes, Label, Source
 
 Prepared = tuple[NDArray[np.uint8], Any]
 Prepare = Callable[[NDArray[np.uint8], Label, int, int], Prepared]
@@ -64,19 +65,26 @@ class Decoder:
         self._lock = Lock()
 
     def __call__(self, row: int) -> tuple[NDArray[np.uint8], Label]:
-        """The decoded picture (uint8 [H, W, C], not to be written to) and its label. Raises BadPicture."""
+        """The decoded picture (uint8 [H, W, C], not to be written to) and its label; boxes in pixels of that picture.
+
+        Raises BadPicture.
+        """
         kept = self._kept.get(row)
         if kept is not None:
             return kept
         sample = self.source.read(row)
-        image = decode(sample.picture, self.channels, self.source.where(row))
+        where = self.source.where(row)
+        decoded = decode_upright(sample.picture, self.channels, where)
+        image, label = decoded.pixels, sample.label
+        if isinstance(label, Boxes):
+            label = to_pixels(label, decoded, where)
         with self._lock:
             if image.shape[0] < self.smallest[0] or image.shape[1] < self.smallest[1]:
                 self.smaller.add(row)
             if image.nbytes <= self._room:
                 self._room -= image.nbytes
-                self._kept[row] = (image, sample.label)
-        return image, sample.label
+                self._kept[row] = (image, label)
+        return image, label
 
 
 def default_workers() -> int:

@@ -1,24 +1,36 @@
 """Where in a path the splits lie, and in which form.
 
-Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, a folder per class.
-Splits: subfolders or files called ``train``, ``val`` (``valid``, ``validation``) and ``test``.
+Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, a folder per class; with boxes Pascal VOC,
+COCO, YOLO, and SageMaker's JSON. Splits: subfolders or files called ``train``, ``val`` (``valid``, ``validation``) and
+``test``, and what the forms with boxes have of their own.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from foveal.errors import UserError
+from foveal.formats.boxfiles import Place
+from foveal.formats.coco import coco_place, find_coco, looks_like_coco
 from foveal.formats.folder import has_pictures
 from foveal.formats.pictures import is_hidden, is_picture_name
 from foveal.formats.recordio import MAGIC_BYTES
-from foveal.formats.table import SPLITS, is_picture_table
+from foveal.formats.sagemaker_json import find_sagemaker_json
+from foveal.formats.splits import SPLITS, split_in_name
+from foveal.formats.table import is_picture_table
+from foveal.formats.voc import find_voc
+from foveal.formats.yolo import find_yolo, yaml_places
 
-FORMS = ("recordio", "lst", "folder", "csv")
+BOX_FORMS = ("coco", "voc", "yolo", "sagemaker-json")  # in the order in which they are looked for
+FORMS = ("recordio", "lst", "folder", "csv", *BOX_FORMS)
+TEACH_BOXES = (
+    "Data with boxes is Pascal VOC (a folder Annotations of XML beside JPEGImages), COCO JSON, YOLO (images and labels,"
+    " or its .yaml file), SageMaker's JSON (train and train_annotation), or a .rec or .lst file with boxes as labels."
+)
 TEACH = (
     "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, or a CSV"
     " table with a file and a label column; any of these may lie in train, val and test."
@@ -28,26 +40,32 @@ _SUFFIX_FORMS = {".rec": "recordio", ".lst": "lst", ".csv": "csv", ".tsv": "csv"
 
 @dataclass(frozen=True)
 class Options:
-    """How a path is to be read, where the user says so. ``root``: the folder of a list's or table's pictures."""
+    """How a path is to be read, where the user says so. ``root``: the folder of a list's or table's pictures; ``task``:
+    what the pictures are to carry, None for whatever is there."""
 
     form: str | None = None
     file_column: str | None = None
     label_column: str | None = None
     root: Path | None = None
+    task: Literal["classes", "boxes"] | None = "classes"
 
 
 @dataclass(frozen=True)
 class Found:
-    """One split's place: a folder, a list or table, or ``.rec`` files."""
+    """One split's place: a folder, a list or table, or ``.rec`` files. ``place`` tells more of the forms with boxes."""
 
     form: str
     paths: tuple[Path, ...]
+    place: Place | None = None
 
 
 def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
     """Find form and place of each split: keys ``train`` and maybe ``validation`` and ``test``, or only ``all``."""
     if not path.exists():
         raise UserError("there is no such file or folder", str(path), "Check the path.")
+    boxes = _locate_boxes(path, options)
+    if boxes:
+        return boxes
     if path.is_file():
         if options.form == "folder":
             raise UserError("this is a file, not a folder per class", str(path), TEACH, setting="form")
@@ -125,28 +143,61 @@ def _locate_files(path: Path, files: Sequence[Path], options: Options, said: lis
     return {}
 
 
-def split_in_name(file: Path) -> str | None:
-    """``train``, ``validation`` or ``test`` when a file's name has such a word: flowers_train-001.rec.
+def _locate_boxes(path: Path, options: Options) -> dict[str, Found]:
+    """The splits of a form with boxes, as the path itself tells them; {} when it is none, or none is wanted."""
+    if options.task == "classes" or options.form not in (None, *BOX_FORMS):
+        return {}
+    for form in BOX_FORMS if options.form is None else (options.form,):
+        places = _box_file(path, form, options) if path.is_file() else _box_folder(path, form, options)
+        if places:
+            return {split: Found(place.form, (place.annotations,), place) for split, place in places.items()}
+    if options.form is not None and path.is_file():
+        raise UserError(f"this file isn't read as {options.form}", str(path), TEACH_BOXES, setting="form")
+    return {}
 
-    Raises UserError when it has words of two splits.
-    """
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    splits = {SPLITS[word] for word in words if word in SPLITS}
-    if len(splits) > 1:
-        raise UserError(
-            f"its name speaks of {' and '.join(sorted(splits))}", str(file), "Rename it, or name it itself."
-        )
-    return splits.pop() if splits else None
+
+def _box_file(path: Path, form: str, options: Options) -> dict[str, Place]:
+    if form == "coco" and (looks_like_coco(path) or (options.form == form and path.suffix.lower() == ".json")):
+        place = coco_place(path)
+        return {"all": Place(place.form, path, (options.root,)) if options.root is not None else place}
+    if form == "yolo" and path.suffix.lower() in (".yaml", ".yml"):
+        return yaml_places(path)
+    return {}
+
+
+def _box_folder(path: Path, form: str, options: Options) -> dict[str, Place]:
+    _refuse_artifact(path)
+    if form == "voc":
+        places = find_voc(path)
+    elif form == "yolo":
+        places = find_yolo(path)
+    elif form == "sagemaker-json":
+        places = find_sagemaker_json(path)
+    else:
+        places = {}
+        for split, found in find_coco(path).items():
+            if len(found) > 1:
+                raise _several(path, form, [place.annotations for place in found])
+            places[split] = found[0]
+    if options.root is None:
+        return places
+    return {split: Place(form, place.annotations, (options.root,), place.listing) for split, place in places.items()}
 
 
 def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], options: Options) -> Found:
     """The one form of data in a folder without splits."""
+    boxes = _locate_boxes(path, options)
+    if boxes:
+        if "all" not in boxes:
+            raise UserError(f"it has splits of its own ({', '.join(boxes)}) inside one of a split", str(path), TEACH)
+        return boxes["all"]
     for form in ("recordio", "lst"):
         there = [file for file in files if _SUFFIX_FORMS.get(file.suffix.lower()) == form]
         if there and options.form in (None, form):
             return _one_form(path, form, there)
-    tables = [file for file in files if _SUFFIX_FORMS.get(file.suffix.lower()) == "csv"]
-    classes = [folder for folder in folders if has_pictures(folder)]
+    wanted = options.task != "boxes"
+    tables = [file for file in files if wanted and _SUFFIX_FORMS.get(file.suffix.lower()) == "csv"]
+    classes = [folder for folder in folders if wanted and has_pictures(folder)]
     fitting = [table for table in tables if is_picture_table(table, options.file_column, options.label_column)]
     if options.form == "csv" or (options.form is None and (fitting or (tables and not classes))):
         if tables:
@@ -159,11 +210,12 @@ def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], op
     holds = [f"{pictures:,} pictures without a label"] if pictures else []
     holds += [f"{len(files):,} files ({', '.join(kinds[:5])})"] if files and not pictures else []
     holds += [f"{len(folders):,} folders ({', '.join(f.name for f in folders[:5])})"] if folders else []
+    sought = "labelled pictures" if wanted else "pictures with boxes"
     raise UserError(
-        f"no labelled pictures found; it holds {' and '.join(holds) or 'nothing'}"
+        f"no {sought} found; it holds {' and '.join(holds) or 'nothing'}"
         + (f" (looked for form {options.form})" if options.form else ""),
         str(path),
-        TEACH,
+        TEACH if wanted and options.form not in BOX_FORMS else TEACH_BOXES,
     )
 
 
@@ -181,11 +233,13 @@ def _refuse_data_sets(path: Path, classes: Sequence[Path]) -> None:
 
 def _one_form(path: Path, form: str, files: Sequence[Path]) -> Found:
     if form != "recordio" and len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise UserError(
-            f"{len(files)} files of form {form} for one split: {names}", str(path), "Name one of them itself."
-        )
+        raise _several(path, form, files)
     return Found(form, tuple(sorted(files, key=lambda file: file.name)))
+
+
+def _several(path: Path, form: str, files: Sequence[Path]) -> UserError:
+    names = ", ".join(file.name for file in files)
+    return UserError(f"{len(files)} files of form {form} for one split: {names}", str(path), "Name one of them itself.")
 
 
 def _form_of_file(path: Path, said: list[str]) -> str:

@@ -1,27 +1,34 @@
 """Labelled pictures of any form into RecordIO files, as MXNet's im2rec makes them.
 
 OUT/train.rec  train.idx  val.rec  val.idx  test.rec  test.idx  classes.txt
+
+Boxes become labels as MXNet's detection iterator takes them (``formats/boxlabels.py``): fractions of the upright
+picture. Boxes that lie in records or a list already are written again as they are, header and all.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.data.decode import decode, read_header
+from foveal.data.fractions import to_fractions
 from foveal.data.recognise import CLASSES_FILE
 from foveal.errors import BadPicture, UserError
 from foveal.files import write_text
+from foveal.formats.boxfiles import object_table
+from foveal.formats.boxlabels import BoxLabelSource, compose
 from foveal.formats.imagerecord import pack as pack_record
 from foveal.formats.pictures import short
 from foveal.formats.recordio import write_records
 from foveal.progress import track
-from foveal.records import BadRecord, Dataset, Labels, Source
+from foveal.records import BadRecord, Boxes, BoxSource, Dataset, Labels, Source
 
 _FILES = {"train": "train.rec", "validation": "val.rec", "test": "test.rec"}
 # First bytes of JPEG, PNG, BMP, TIFF and the PNM family: what the OpenCV within MXNet reads
@@ -53,6 +60,7 @@ def pack(
     quality: int = 95,
     pass_through: bool = True,
     shuffle_seed: int | None = 0,
+    size_header: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> PackReport:
@@ -66,11 +74,14 @@ def pack(
         pass_through: keep the encoded bytes of pictures that aren't resized. Otherwise, and with ``resize``, pictures
             are turned upright and encoded anew: PNG stays PNG, all else becomes JPEG.
         shuffle_seed: of the order; None keeps the order of the data. (MXNet shuffles only within 64 MB when reading.)
+        size_header: put width and height of the picture into the header of labels with boxes: [4, B, width, height].
         overwrite: replace the files of an earlier packing, all of them.
         quiet: show no progress.
 
     Each file is written aside and renamed. Pictures that can't be read are left out and named in ``bad``; with
-    ``pass_through`` only their headers are read. A record's id is the picture's number in the source.
+    ``pass_through`` only their headers are read. A record's id is the picture's number in the source. Labels of boxes
+    are [2, B, objects], B 6 where any object of the data is difficult or a crowd (which records know only as
+    difficult), else 5.
 
     Raises:
         UserError: when a file is there already, no picture can be read, ``out`` can't be written, or the name of a
@@ -88,8 +99,9 @@ def pack(
     bad: list[BadRecord] = []
     counts: dict[str, int] = {}
     foreign: list[str] = []
+    width = 6 if any(_has_marks(source) for source in splits.values()) else 5
+    job = _Job(resize, quality, pass_through and resize is None, width, size_header, bad, foreign, [], [])
     for (name, source), target in zip(splits.items(), targets, strict=True):
-        job = _Job(resize, quality, pass_through and resize is None, bad, foreign)
         rows = track(_order(len(source), shuffle_seed), len(source), f"packing {target.name}", quiet=quiet)
         counts[name] = write_records(target, _records(source, rows, job))
         if not counts[name]:
@@ -112,6 +124,10 @@ def pack(
     ]
     said.append("in the order of the data" if shuffle_seed is None else f"order shuffled with seed {shuffle_seed}")
     said += [f"left out: {len(bad):,} pictures; the first: {bad[0].where}: {bad[0].reason}"] if bad else []
+    if job.crowds:
+        said.append(f"crowds of {len(job.crowds):,} pictures are packed as difficult objects, e.g. {job.crowds[0]}")
+    if job.cut:
+        said.append(f"{len(job.cut):,} pictures have boxes with nothing in them, which are left out, e.g. {job.cut[0]}")
     if foreign:
         said.append(f"{len(foreign):,} pictures are of kinds that MXNet itself can't read, e.g. {foreign[0]}")
     return PackReport(tuple(files), counts, tuple(bad), tuple(said))
@@ -119,13 +135,29 @@ def pack(
 
 @dataclass(frozen=True)
 class _Job:
-    """How to encode, and where to note what is left out (``bad``) and what MXNet can't read (``foreign``)."""
+    """How to encode, and where to note what is left out (``bad``) and what MXNet can't read (``foreign``).
+
+    ``width`` is of an object in a label. Pictures are noted whose crowds became difficult objects (``crowds``), and of
+    whose boxes some were left out (``cut``).
+    """
 
     resize: int | None
     quality: int
     keep_bytes: bool
+    width: int
+    size_header: bool
     bad: list[BadRecord]
     foreign: list[str]
+    crowds: list[str]
+    cut: list[str]
+
+
+def _has_marks(source: Source) -> bool:
+    """Whether a source of boxes has difficult objects or crowds, and isn't written again as it is."""
+    if not isinstance(source, BoxSource) or isinstance(source, BoxLabelSource):
+        return False
+    table = object_table(source)
+    return bool(table.difficult.any() or table.crowd.any())
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
@@ -176,17 +208,34 @@ def _records(source: Source, rows: Iterator[int], job: _Job) -> Iterator[tuple[i
         where = source.where(row)
         try:
             picture = source.read(row).picture
+            label = _box_label(source, row, picture, job) if isinstance(source, BoxSource) else _stored(labels, row)
             encoded = _checked(picture, where, job) if job.keep_bytes else _encoded(picture, where, job)
         except BadPicture as error:
             job.bad.append(BadRecord(error.where or where, error.what))
         else:
-            yield row, pack_record(encoded, _stored(labels, row), row)
+            yield row, pack_record(encoded, label, row)
 
 
 def _stored(labels: Labels, row: int) -> float | np.ndarray[tuple[int], np.dtype[np.float32]]:
     """One label goes into the record's header, several behind it."""
     values = labels.values[labels.offsets[row] : labels.offsets[row + 1]]
     return float(values[0]) if len(values) == 1 else values
+
+
+def _box_label(source: BoxSource, row: int, picture: bytes, job: _Job) -> NDArray[np.float32]:
+    """The label of a picture with boxes, float32 [A + n * B]. Raises BadPicture."""
+    if isinstance(source, BoxLabelSource):
+        return source.stored(row)
+    stored: Boxes = source.boxes(row)
+    boxes, size = to_fractions(stored, picture, source.where(row))
+    if boxes.crowd.any():
+        job.crowds.append(source.where(row))
+    if len(boxes.cls) < len(stored.cls):
+        job.cut.append(source.where(row))
+    marks = (boxes.difficult | boxes.crowd).astype(np.float32)[:, None]
+    head = [4, job.width, *size] if job.size_header else [2, job.width]
+    extra = marks if job.width > 5 else marks[:, :0]
+    return compose(replace(boxes, extra=extra), np.array(head, dtype=np.float32))
 
 
 def _checked(picture: bytes, where: str, job: _Job) -> bytes:

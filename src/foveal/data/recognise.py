@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from foveal.data.locate import FORMS, TEACH, Found, Options, locate
+from foveal.data.locate import BOX_FORMS, FORMS, TEACH, TEACH_BOXES, Found, Options, locate
 from foveal.errors import UserError
+from foveal.formats.boxfiles import BoxFileSource, Place, object_table
+from foveal.formats.boxlabels import BoxLabelSource, look_like_boxes
+from foveal.formats.coco import read_coco
 from foveal.formats.folder import read_folder
 from foveal.formats.lst import read_lst
 from foveal.formats.pictures import read_class_names, sort_class_names
 from foveal.formats.recsource import RecordSource
+from foveal.formats.sagemaker_json import read_sagemaker_json
 from foveal.formats.table import Table, read_table, table_source
-from foveal.records import Dataset, Labels, Source
+from foveal.formats.voc import read_voc
+from foveal.formats.yolo import read_yolo
+from foveal.records import BoxSource, Dataset, Labels, Source
 
 CLASSES_FILE = "classes.txt"
 _LARGEST_CLASS = 100_000  # beyond it a label is no class number, and no names are made up
@@ -32,6 +39,7 @@ class _Opening:
 def open_data(
     path: str | Path,
     *,
+    task: Literal["classes", "boxes"] | None = "classes",
     form: str | None = None,
     validation: str | Path | None = None,
     test: str | Path | None = None,
@@ -43,27 +51,35 @@ def open_data(
     """Open labelled pictures.
 
     Args:
-        path: a ``.rec``, ``.lst``, ``.csv`` or ``.tsv`` file, or a folder.
-        form: ``recordio``, ``lst``, ``folder`` or ``csv``, instead of recognising it.
+        path: a ``.rec``, ``.lst``, ``.csv`` or ``.tsv`` file, COCO's ``.json``, YOLO's ``.yaml``, or a folder.
+        task: what the pictures carry: ``classes`` or ``boxes``; None to tell it from the data.
+        form: ``recordio``, ``lst``, ``folder``, ``csv``, ``coco``, ``voc``, ``yolo`` or ``sagemaker-json``, instead of
+            recognising it.
         validation, test: where these splits lie; they go before what ``path`` holds of them.
         file_column, label_column: columns of a table, where they haven't the usual names.
-        root: folder of the pictures that lists and tables name, those of ``validation`` and ``test`` included.
+        root: folder of the pictures that lists, tables and COCO files name, those of the other splits included.
         channel: ``train`` when the data is opened for training: messages are then the original's where it has some.
 
-    Classes are named by a ``classes.txt`` beside the data (one name a line, in label order), else by folders or table,
-    sorted: as numbers where all are whole numbers, else by text. Where nothing names them (``named`` is False), they
-    are called by their numbers.
+    Classes are named by a ``classes.txt`` beside the data (one name a line, in label order), else by folders, table or
+    Pascal VOC's objects, sorted: as numbers where all are whole numbers, else by text; by COCO's categories, in the
+    order of their ids; or by what YOLO and SageMaker's JSON call them. Where nothing names them (``named`` is False),
+    they are called by their numbers. Other splits are matched with the training data's classes by name.
 
     Raises:
         UserError: when nothing recognisable is there, and when a split has a class that the training data lacks.
     """
     path = Path(path)
-    opening = _Opening(str(path), Options(form, file_column, label_column, Path(root) if root else None))
-    if form is not None and form not in FORMS:
-        raise UserError(f"{form!r} is no form of data", "form", f"Known forms: {', '.join(FORMS)}.", setting="form")
+    _check_form(form, task)
+    opening = _Opening(str(path), Options(form, file_column, label_column, Path(root) if root else None, task))
     parts = locate(path, opening.options, opening.said)
     if "all" in parts:
         parts = {"train": parts["all"]}
+    if "train" not in parts:
+        raise UserError(
+            f"it has {', '.join(parts)} data, but none for training",
+            str(path),
+            "Add it, or name what is to be trained on.",
+        )
     names = _classes_beside(path, parts["train"])
     if names is not None:
         opening.said.append(f"{CLASSES_FILE} names {len(names):,} classes")
@@ -79,7 +95,7 @@ def open_data(
         if source.bad:
             first = source.bad[0]
             opening.said.append(f"{split}: {len(source.bad):,} left out; the first: {first.where}: {first.reason}")
-    class_names = train.class_names if train.class_names is not None else _numbers(train.labels())
+    class_names = train.class_names if train.class_names is not None else _numbers(train)
     return Dataset(
         train=train,
         validation=sources.get("validation"),
@@ -87,27 +103,44 @@ def open_data(
         class_names=class_names,
         named=train.class_names is not None,
         said=tuple(opening.said),
+        task="boxes" if isinstance(train, BoxSource) else "classes",
     )
 
 
 def look(path: str | Path) -> str:
     """What data a path holds, for a person: a line for each decision and split. Raises UserError when it holds none."""
-    return "\n".join(open_data(path).said)
+    return "\n".join(open_data(path, task=None).said)
+
+
+def _check_form(form: str | None, task: str | None) -> None:
+    if form is not None and form not in FORMS:
+        raise UserError(f"{form!r} is no form of data", "form", f"Known forms: {', '.join(FORMS)}.", setting="form")
+    if task == "classes" and form in BOX_FORMS:
+        told = f"data of the form {form} has boxes, and image classification takes one class a picture"
+        raise UserError(told, "form", "Train object detection on it, or give another form.", setting="form")
+    if task == "boxes" and form in ("folder", "csv"):
+        raise UserError(f"data of the form {form} has no boxes", "form", TEACH_BOXES, setting="form")
 
 
 def _classes_beside(path: Path, train: Found) -> tuple[str, ...] | None:
     """The names of a ``classes.txt`` where the training data lies, or in the folder that was named."""
-    places = [train.paths[0] if train.form == "folder" else train.paths[0].parent, path]
-    for place in places:
+    inside = [train.paths[0]] if train.form in ("folder", *BOX_FORMS) else []
+    for place in [*inside, *([] if train.form == "folder" else [train.paths[0].parent]), path]:
         if (place / CLASSES_FILE).is_file():
             return read_class_names(place / CLASSES_FILE)
     return None
 
 
 def _read_train(opening: _Opening, found: Found, names: tuple[str, ...] | None, channel: str) -> dict[str, Source]:
-    """The training data; where it is a table with a column of splits, the other splits too."""
+    """The training data; where it is a table with a column of splits, the other splits too.
+
+    What it carries is what the other splits have to carry.
+    """
     if found.form != "csv":
-        return {"train": _read(opening, found, names, "train", channel)}
+        train = _read(opening, found, names, "train", channel)
+        opening.options = replace(opening.options, task="boxes" if isinstance(train, BoxSource) else "classes")
+        return {"train": train}
+    opening.options = replace(opening.options, task="classes")
     table = _table(opening, found)
     rows = table.rows("train")
     if not len(rows):
@@ -142,29 +175,49 @@ def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split:
     known = "" if split == "train" else f"the {split} data: "
     try:
         if found.form == "recordio":
-            return RecordSource(found.paths, opening.origin, names, channel)
+            return _boxes_or_classes(opening, RecordSource(found.paths, opening.origin, names, channel), channel)
         if found.form == "lst":
             origin, root = opening.origin, opening.options.root
-            return read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=channel)
-        if names is None and split != "train":
+            listed = read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=channel)
+            return _boxes_or_classes(opening, listed, channel)
+        source = None if found.place is None else _read_boxes(opening, found.place, names)
+        if names is None and split != "train" and (source is None or source.class_names is not None):
             raise UserError(
                 "it has names of classes, the training data only numbers",
                 str(found.paths[0]),
                 f"Put the names of the training classes into {CLASSES_FILE} beside them, one a line, in label order.",
             )
-        if found.form == "folder":
-            source, left_out = read_folder(found.paths[0], origin=opening.origin, class_names=names)
-            opening.said.extend(left_out)
+        if source is not None:
             return source
+        if found.form == "folder":
+            pictures, left_out = read_folder(found.paths[0], origin=opening.origin, class_names=names)
+            opening.said.extend(left_out)
+            return pictures
         table = _table(opening, found)
         rows = table.rows(split)
         rows = rows if len(rows) else table.rows(None)
         names = names or sort_class_names(table.labels)
         return table_source(table, rows, names, opening.origin, table.bad)
     except UserError as error:
-        if not known or error.what.startswith(("Invalid lst", "Unable")):
+        if not known or error.what.startswith(("Invalid lst", "Unable", "Not enough")):
             raise
         raise UserError(known + error.what, error.where, error.remedy, error.setting) from error
+
+
+def _boxes_or_classes(opening: _Opening, source: Source, channel: str) -> Source:
+    """Records and lists have the same numbers for both; how they are laid out tells, where nobody else does."""
+    task = opening.options.task
+    if task is None and look_like_boxes(source.labels()):
+        opening.said.append("the labels are laid out as boxes: data for object detection")
+        task = "boxes"
+    return BoxLabelSource(source, channel) if task == "boxes" else source
+
+
+def _read_boxes(opening: _Opening, place: Place, names: tuple[str, ...] | None) -> BoxFileSource:
+    readers = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "sagemaker-json": read_sagemaker_json}
+    source, said = readers[place.form](place, origin=opening.origin, class_names=names)
+    opening.said.extend(said)
+    return source
 
 
 def _table(opening: _Opening, found: Found) -> Table:
@@ -181,16 +234,29 @@ def _table(opening: _Opening, found: Found) -> Table:
 
 
 def _tell(split: str, source: Source) -> str:
-    kinds = {"recordio": "RecordIO", "lst": "a list", "folder": "a folder per class", "csv": "a table"}
+    kinds = {
+        "recordio": "RecordIO", "lst": "a list", "folder": "a folder per class", "csv": "a table",
+        "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "sagemaker-json": "SageMaker's JSON",
+    }  # fmt: skip
     pictures = f"{len(source):,} picture{'s' * (len(source) != 1)}"
+    if isinstance(source, BoxSource):
+        offsets = source.labels().offsets
+        empty = int((np.diff(offsets) == 0).sum())
+        pictures += f" ({empty:,} without objects)" if empty else ""
+        pictures += f", {offsets[-1]:,} box{'es' * int(offsets[-1] != 1)}"
     if source.class_names is not None:
         pictures += f", {len(source.class_names):,} class{'es' * (len(source.class_names) != 1)}"
     return f"{split}: {kinds[source.form]}, {pictures}" + (" (never trained or chosen on)" if split == "test" else "")
 
 
-def _numbers(labels: Labels) -> tuple[str, ...]:
+def _numbers(source: Source) -> tuple[str, ...]:
     """``0``, ``1``, ... up to the largest label; () when the labels can't be class numbers."""
+    labels = source.labels()
     values = labels.values
+    if isinstance(source, BoxSource):
+        table = object_table(source)
+        values = table.ids[table.sound()]  # what has no area is dropped: often padding, of class -1
+        labels = Labels(values, np.arange(len(values) + 1, dtype=np.int64))
     whole = len(values) and np.isfinite(values).all() and (values >= 0).all() and (values == np.floor(values)).all()
     if not whole or len(labels.offsets) - 1 != len(values) or values.max() > _LARGEST_CLASS:
         return ()

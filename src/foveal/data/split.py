@@ -1,4 +1,7 @@
-"""Setting pictures aside for validation: seeded, by class, and whole groups together."""
+"""Setting pictures aside for validation: seeded, by class, and whole groups together.
+
+Pictures with boxes go by the rarest class in each.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import UserError
+from foveal.formats.boxfiles import object_table
+from foveal.records import BoxSource
 
 Rows = NDArray[np.int64]
 
@@ -49,6 +54,54 @@ def stratified_split(
             remedy="Give validation data, or more pictures" + ("." if groups is None else " in more groups."),
         )
     return np.flatnonzero(~aside), np.flatnonzero(aside)
+
+
+def split_rows(source: BoxSource, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Split the pictures of a source of boxes into training and validation.
+
+    Pictures are grouped by the class among their objects that is rarest in the whole source, those without objects
+    apart, and split by ``stratified_split``. The choice depends only on boxes, groups and arguments, so evaluation
+    finds the pictures again that training set aside.
+
+    Args:
+        fraction, seed: as in ``stratified_split``.
+
+    Returns:
+        Training rows and validation rows, int64, each ascending. Every class keeps at least one training picture.
+
+    Raises:
+        UserError: when nothing can be set aside under these rules.
+    """
+    table = object_table(source)
+    sound = table.sound()
+    rows, classes = table.rows()[sound], np.unique(table.ids[sound], return_inverse=True)[1].astype(np.int64)
+    kept, aside = stratified_split(_strata(rows, classes, len(source)), fraction, seed, source.groups)
+    back = _to_give_back(rows, classes, aside, source.groups)
+    if len(back) == len(aside):
+        remedy = "Give validation data, or more pictures of each class."
+        raise UserError("no pictures can be set aside for validation: a class would lose all of them", remedy=remedy)
+    return np.sort(np.concatenate([kept, back])), np.setdiff1d(aside, back)
+
+
+def _strata(rows: Rows, classes: Rows, pictures: int) -> Rows:
+    """int64 [pictures], the rarest class in each (the lower one of equals), -1 for pictures without objects."""
+    rank = np.argsort(np.argsort(np.bincount(classes), kind="stable"), kind="stable")
+    rarest = np.full(pictures, np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(rarest, rows, rank[classes])
+    return np.where(rarest == np.iinfo(np.int64).max, -1, rarest)
+
+
+def _to_give_back(rows: Rows, classes: Rows, aside: Rows, groups: Sequence[str] | None) -> Rows:
+    """Of the pictures set aside those, whole groups, without which a class would have no training picture."""
+    left = np.isin(rows, aside)
+    back: set[int] = set()
+    for lost in np.setdiff1d(classes[left], classes[~left]).tolist():
+        holders = np.unique(rows[classes == lost]).tolist()
+        if not back.intersection(holders):
+            first = holders[0]
+            group = groups[first] if groups is not None else ""
+            back.update(row for row in aside.tolist() if row == first or (group and groups and groups[row] == group))
+    return np.array(sorted(back), dtype=np.int64)
 
 
 def _apportion(counts: Rows, fraction: float) -> Rows:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.records import BadRecord, Label, Labels, Sample, Source
+from foveal.records import BadRecord, Boxes, BoxSource, Label, Labels, Sample, Source
 
 
 class Subset:
@@ -58,3 +58,20 @@ class Subset:
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()
+
+
+class BoxSubset(Subset):
+    """A part of a source of boxes: ``checked`` holds the boxes of each of ``rows``; a ``BoxSource`` itself."""
+
+    def __init__(self, source: BoxSource, rows: NDArray[np.int64], checked: Sequence[Boxes]) -> None:
+        super().__init__(source, rows, checked)
+        self._boxes = checked
+
+    def boxes(self, index: int) -> Boxes:
+        return self._boxes[index]
+
+    def labels(self) -> Labels:
+        """The classes of the checked boxes."""
+        parts = [self._boxes[row].cls for row in range(len(self))]
+        offsets = np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64)
+        return Labels(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.float32), offsets)

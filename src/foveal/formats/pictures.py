@@ -82,10 +82,7 @@ class FileSource:
 
     def read(self, index: int) -> Sample:
         file = self.files[index]
-        try:
-            picture = (self.root / file).read_bytes()
-        except OSError as error:
-            raise BadPicture(f"can't be read: {error.strerror}", self.where(index)) from error
+        picture = read_picture(self.root / file, self.where(index))
         key = f"{file} (line {self._lines[index]})" if self._repeated and self._lines is not None else file
         return Sample(shown(key), picture, self._label(index))
 
@@ -99,13 +96,22 @@ class FileSource:
         """SHA-256 over the relative paths and sizes of the files, and the labels."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{file}\0{_size(self.root / file)}\0".encode("utf-8", "surrogateescape"))
+            digest.update(f"{file}\0{file_size(self.root / file)}\0".encode("utf-8", "surrogateescape"))
         digest.update(self._labels.values.tobytes())
         digest.update(self._labels.offsets.tobytes())
         return digest.hexdigest()
 
 
-def _size(path: Path) -> int:
+def read_picture(path: Path, where: str) -> bytes:
+    """The encoded picture. Raises BadPicture when the file can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadPicture(f"can't be read: {error.strerror}", where) from error
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file, -1 when it can't be asked."""
     try:
         return path.stat().st_size
     except OSError:

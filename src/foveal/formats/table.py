@@ -30,6 +30,7 @@ from foveal.formats.pictures import (
     single_labels,
     tidy_path,
 )
+from foveal.formats.splits import SPLITS
 from foveal.records import BadRecord
 
 # Usual names of columns, the more telling ones first. Compared in lower case, with _ for blanks and hyphens.
@@ -47,12 +48,6 @@ GROUP_COLUMNS = (
     "group", "group_id", "patient", "patient_id", "subject", "subject_id", "case_id", "video", "video_id", "part_id",
     "lesion_id",
 )  # fmt: skip
-SPLITS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""How splits are called, in lower case, and what they are called here."""
 
 
 @dataclass(frozen=True)

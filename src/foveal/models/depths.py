@@ -98,8 +98,8 @@ def plan_resnet(num_layers: int, kind: Kind, height: int, width: float = 1.0, ex
         kind,
         bottleneck,
         units,
-        _scaled(stem, width),
-        tuple(_scaled(count, width) for count in filters),
+        scaled(stem, width),
+        tuple(scaled(count, width) for count in filters),
         height <= SMALL_STEM_HEIGHT,
         said,
     )
@@ -119,7 +119,8 @@ def _small_units(num_layers: int) -> tuple[tuple[int, ...], bool] | None:
     return None
 
 
-def _scaled(filters: int, width: float) -> int:
+def scaled(filters: int, width: float) -> int:
+    """Filters of a narrowed layer: a multiple of 4, at least 4; as they are where ``width`` is 1."""
     return filters if width == 1.0 else max(4, round(filters * width / 4) * 4)
 
 

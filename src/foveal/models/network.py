@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from foveal.models.backbone import backbone_classifier, backbone_features, build
 from foveal.models.depths import plan_resnet
 from foveal.models.normalise import Normalise
 from foveal.models.resnet import ResNet
+from foveal.models.stored import check_pictures, read_stored, refuse
 from foveal.models.vgg import STRIDE, Vgg16
 
 Family = Literal["resnet", "vgg", "timm"]
@@ -54,41 +55,19 @@ class NetworkSpec:
         Raises:
             UserError: when a field is unknown, missing or of the wrong type; ``where`` names the file.
         """
-        unknown = sorted(set(stored) - {field.name for field in fields(cls)})
-        try:
-            if unknown:
-                raise ValueError(f"unknown field {unknown[0]!r}")
-            values = dict(stored)
-            for name in ("image_shape", "mean", "std"):
-                values[name] = tuple(values.get(name, ()))
-            spec = cls(**values)
-            spec._check()
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"the network's description does not fit: {error}",
-                where,
-                "The file is damaged, or a newer Foveal wrote it: copy it again, or update Foveal.",
-            ) from error
-        return spec
+        return read_stored(cls, stored, where)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError for what no network can be built from."""
         kinds = {"resnet": ("pre", "post"), "vgg": ("",), "timm": ("",)}
-        numbers = (self.num_classes, self.num_layers, *self.image_shape)
-        if not all(type(number) is int for number in numbers):
-            raise ValueError(f"numbers {numbers}")
-        for right, what in (
+        check_pictures(self.num_classes, self.image_shape, self.mean, self.std)
+        refuse(
+            (type(self.num_layers) is int, f"num_layers {self.num_layers!r}"),
             (self.family in kinds, f"family {self.family!r}"),
             (self.resnet in kinds.get(self.family, ()), f"resnet {self.resnet!r} of family {self.family!r}"),
-            (self.num_classes > 0, f"num_classes {self.num_classes}"),
-            (len(self.image_shape) == 3 and min(self.image_shape, default=0) > 0, f"image_shape {self.image_shape}"),
             (bool(self.backbone) == (self.family == "timm"), f"backbone {self.backbone!r} of family {self.family!r}"),
             (self.width > 0, f"width {self.width}"),
-            (len(self.mean) == len(self.std), f"mean {self.mean} and std {self.std}"),
-            (len(self.mean) in (0, self.image_shape[0]), f"mean {self.mean} for image_shape {self.image_shape}"),
-            (all(value > 0 for value in self.std), f"std {self.std}"),
-        ):
-            if not right:
-                raise ValueError(what)
+        )
 
     @property
     def label(self) -> str:
@@ -134,7 +113,7 @@ def build(spec: NetworkSpec) -> ClassificationNetwork:
     Raises:
         UserError: when no such network exists (depth, timm's name), timm is missing, or the picture is too small.
     """
-    spec._check()
+    spec.check()
     channels, height, width = spec.image_shape
     if spec.family == "timm":
         body = build_backbone(spec.backbone, spec.image_shape, spec.num_classes)

@@ -37,9 +37,10 @@ EPS = {"pre": 2e-5, "post": 1e-5}
 
 
 class ResNet(nn.Module):
-    """A classifier on normalised pictures.
+    """A classifier on normalised pictures, or, with ``num_classes`` 0, its stages alone.
 
-    ``forward`` takes float [B, C, H, W] to logits [B, num_classes], ``embed`` to features [B, last filters].
+    ``forward`` takes float [B, C, H, W] to logits [B, num_classes], ``embed`` to features [B, last filters], ``stages``
+    to the map at the end of each stage; in ``pre`` these are sums that no normalisation has followed.
     """
 
     def __init__(self, plan: ResNetPlan, channels: int, num_classes: int) -> None:
@@ -60,12 +61,12 @@ class ResNet(nn.Module):
             first = unit(plan, before, filters, stride, project)
             others = (unit(plan, filters, filters, 1, project=False) for _ in range(plan.units[stage - 1] - 1))
             self.add_module(f"layer{stage}", nn.Sequential(first, *others))
-        self.norm = norm(plan, plan.filters[-1]) if pre else None
-        self.fc = nn.Linear(plan.filters[-1], num_classes)
+        self.norm = norm(plan, plan.filters[-1]) if pre and num_classes else None
+        self.fc = nn.Linear(plan.filters[-1], num_classes) if num_classes else None
         initialise(self)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Normalised pictures [B, C, H, W] -> the last stage's features, averaged over the picture: [B, F]."""
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Normalised pictures [B, C, H, W] -> the maps at the ends of the stages."""
         if self.bn_data is not None:
             x = self.bn_data(x)
         x = self.conv1(x)
@@ -73,13 +74,21 @@ class ResNet(nn.Module):
             x = F.relu(self.bn1(x), inplace=True)
         if not self.plan.small_stem:
             x = F.max_pool2d(x, 3, stride=2, padding=1)
+        maps = []
         for stage in range(1, len(self.plan.filters) + 1):
             x = getattr(self, f"layer{stage}")(x)
+            maps.append(x)
+        return maps
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Normalised pictures [B, C, H, W] -> the last stage's features, averaged over the picture: [B, F]."""
+        x = self.stages(x)[-1]
         if self.norm is not None:
             x = F.relu(self.norm(x), inplace=True)
         return x.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        assert self.fc is not None, "built without classes"
         logits: Tensor = self.fc(self.embed(x))
         return logits
 

@@ -9,25 +9,27 @@ from torch import Tensor
 
 from foveal.artifact import Artifact, check_fit
 from foveal.errors import UserError
+from foveal.models.detector import Detector
 from foveal.models.network import ClassificationNetwork
 
 
 @torch.no_grad()
 def carry_over(
-    network: ClassificationNetwork,
+    network: ClassificationNetwork | Detector,
     earlier: Artifact,
     tensors: Mapping[str, Tensor],
     class_names: tuple[str, ...],
 ) -> list[str]:
-    """Put the earlier weights into ``network``; rows of the last layer go by class name, new classes start fresh.
+    """Put the earlier weights into ``network``; answers for classes go by class name, new classes start fresh.
 
-    The network must be built from the earlier artifact's specification but for the number of classes.
+    The network must be built from the earlier artifact's specification but for the number of classes; a detector may
+    take another size of picture, if it has the same maps there.
 
     Returns:
         A line that says what was taken over.
 
     Raises:
-        UserError: when a class of the earlier model is missing now.
+        UserError: when a class of the earlier model is missing now, or the weights do not fit.
     """
     missing = [name for name in earlier.class_names if name not in class_names]
     if missing:
@@ -37,11 +39,18 @@ def carry_over(
             "Incremental training keeps all earlier classes and may add some: give pictures of each, or train anew.",
         )
     mine = network.state_dict()
-    check_fit(mine, tensors, "model", network.classifier_names)
-    rows = torch.tensor([class_names.index(name) for name in earlier.class_names])
+    detects = isinstance(network, Detector)
+    by_class = network.prediction_names if isinstance(network, Detector) else network.classifier_names
+    check_fit(mine, tensors, "model", by_class)
+    rows = [class_names.index(name) for name in earlier.class_names]
+    if detects:  # row 0 is background's
+        rows = [0, *(1 + row for row in rows)]
+    answers = len(class_names) + detects
     for name, tensor in mine.items():
-        if name in network.classifier_names:
-            tensor[rows] = tensors[name].to(tensor.dtype)
+        if name in by_class:
+            # [anchors * answers, ...] of a detector, [answers, ...] of a classifier
+            theirs = tensors[name].to(tensor.dtype)
+            tensor.unflatten(0, (-1, answers))[:, rows] = theirs.unflatten(0, (-1, len(rows)))
         else:
             tensor.copy_(tensors[name])
     added = [name for name in class_names if name not in earlier.class_names]

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Before the first step. ``step`` is 0, or the number of steps already done when the run is resumed."""
+    """Before the first step. ``step`` is 0, or the number of steps already done when the run is resumed; ``steps`` are
+    all of the run's, ``steps_per_epoch`` those of an epoch, but for one more or less at times in detection."""
 
+    algorithm: str
     step: int
+    steps: int
     steps_per_epoch: int
     epochs: int
     batch_size: int

@@ -103,7 +103,8 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
     algorithm, plan, network = job.algorithm, job.plan, job.network
     progress = start_progress(job) if restored is None else restore(job, restored)
     done = plan.epochs_done(progress.step)
-    tell(RunStarted(progress.step, plan.steps_per_epoch, plan.epochs, plan.batch_size, job.settings))
+    size = (plan.total_steps, plan.steps_per_epoch, plan.epochs, plan.batch_size)
+    tell(RunStarted(algorithm.name, progress.step, *size, job.settings))
     stream = training_batches(job, progress.step)
     saved = time.monotonic()
     for epoch in range(done, plan.epochs):

@@ -27,14 +27,15 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from foveal.errors import UserError
+from foveal.settings import ClassificationSettings
 
 Group = dict[str, Any]
 """A parameter group: ``params``, ``lr``, ``weight_decay``, and what the optimizer adds."""
 
 NAMES = ("sgd", "adam", "rmsprop", "nag", "adadelta", "adamw")
 
-DECAYED = ("sgd", "nag", "adamw")
-"""Where weight decay acts in image classification: the guide says sgd and nag only (reference 2.2); adamw is ours."""
+Multipliers = Mapping[str, tuple[float, float]]
+"""Parameter's name -> factors of the learning rate and of the weight decay, in place of 1 and what its name says."""
 
 
 def build_optimizer(
@@ -44,12 +45,13 @@ def build_optimizer(
     learning_rate: float,
     momentum: float,
     weight_decay: float,
-    beta_1: float,
-    beta_2: float,
-    eps: float,
-    gamma: float,
     decay_norm: bool,
-    decayed: Collection[str] = DECAYED,
+    decayed: Collection[str] = ClassificationSettings.DECAYED,
+    multipliers: Multipliers | None = None,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    eps: float = 1e-8,
+    gamma: float = 0.9,
 ) -> Optimizer:
     """The optimizer called ``name`` over all parameters that want a gradient.
 
@@ -57,13 +59,28 @@ def build_optimizer(
         named_parameters: as ``network.named_parameters()`` gives them.
         name: one of ``NAMES``.
         learning_rate: of the first update; set a new one at any step with ``set_learning_rate``.
-        momentum: of sgd and nag. beta_1, beta_2: of adam and adamw. gamma: decay of rmsprop's squared gradient.
+        momentum: of sgd and nag.
         weight_decay: acts on weights, see ``decay_groups``, and only for the optimizers in ``decayed``.
-        eps: of adam, adamw and rmsprop.
         decay_norm: whether the gammas of norms decay too, as in the original.
-        decayed: names of the optimizers that heed ``weight_decay``.
+        decayed: names of the optimizers that heed ``weight_decay``; ``DECAYED`` of the algorithm's settings.
+        multipliers: see ``Multipliers``; adadelta, which has no rate, heeds only those of the decay.
+        beta_1, beta_2: of adam and adamw. eps: of adam, adamw and rmsprop. gamma: decay of rmsprop's squared gradient.
+            Where an algorithm does not set them, MXNet's defaults hold (reference 2.2).
+
+    Raises:
+        UserError: when every parameter is frozen.
     """
-    groups = decay_groups(named_parameters, weight_decay if name in decayed else 0.0, decay_norm)
+    decay = weight_decay if name in decayed else 0.0
+    groups = decay_groups(named_parameters, decay, decay_norm, multipliers or {})
+    if not groups:
+        raise UserError(
+            "every parameter of the network is frozen: nothing is left to train",
+            "",
+            "Narrow freeze_layer_pattern, or leave it out.",
+            "freeze_layer_pattern",
+        )
+    for group in groups:
+        group["lr"] = learning_rate * group.get("lr_multiplier", 1.0)
     if name == "sgd":
         return Sgd(groups, learning_rate, momentum)
     if name == "nag":
@@ -80,25 +97,29 @@ def build_optimizer(
 
 
 def decay_groups(
-    named_parameters: Iterable[tuple[str, torch.nn.Parameter]], weight_decay: float, decay_norm: bool
+    named_parameters: Iterable[tuple[str, torch.nn.Parameter]],
+    weight_decay: float,
+    decay_norm: bool,
+    multipliers: Multipliers | None = None,
 ) -> list[Group]:
-    """Parameters with weight decay and those without, as two groups (an empty one is left out).
+    """Parameters with weight decay, those without, and one group for each further pair of multipliers.
 
     The original decides by name: what ends in ``weight`` or ``gamma`` decays, biases, betas and everything else
-    do not. In torch a norm's gamma is called ``weight`` too, and is told by its single axis.
+    do not. In torch a norm's gamma is called ``weight`` too, and is told by its single axis. The order of the groups
+    follows from that of the parameters alone; those without a parameter are left out, and so are frozen parameters.
     """
-    with_decay: list[torch.nn.Parameter] = []
-    without: list[torch.nn.Parameter] = []
+    groups: dict[tuple[float, float], Group] = {
+        (1.0, 1.0): {"params": [], "weight_decay": weight_decay},
+        (1.0, 0.0): {"params": [], "weight_decay": 0.0},
+    }
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
             continue
         decays = name.endswith(("weight", "gamma")) and (decay_norm or parameter.ndim > 1)
-        (with_decay if decays else without).append(parameter)
-    groups: list[Group] = [
-        {"params": with_decay, "weight_decay": weight_decay},
-        {"params": without, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+        rate, decay = (multipliers or {}).get(name, (1.0, float(decays)))
+        new = {"params": [], "weight_decay": weight_decay * decay, "lr_multiplier": rate}
+        groups.setdefault((rate, decay), new)["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from foveal.progress import duration
-from foveal.settings import ClassificationSettings
+from foveal.settings import ClassificationSettings, DetectionSettings, Settings
 from foveal.training.events import Said
 from foveal.training.schedules import Schedule
 
@@ -18,11 +18,20 @@ FEW_EPOCHS = 4  # up to so many, pictures are not yet learnt by heart, and varyi
 
 @dataclass(frozen=True)
 class Plan:
-    """``schedule`` counts updates from 1 to ``total_steps``; ``ema_decay`` None means no average; ``augmentation`` is
-    the level that training pictures are varied by."""
+    """Where epochs end, and what happens in them.
+
+    Attributes:
+        steps_per_epoch: floor(pictures / batch), in which the schedule counts.
+        pictures_per_epoch: after each so many pictures an epoch ends with the last full batch: all of a pass in
+            detection, whose epochs therefore differ by a step at times; ``steps_per_epoch`` full batches else.
+        schedule: counts updates from 1 to ``total_steps``.
+        ema_decay: None means no average.
+        augmentation: the level that training pictures are varied by.
+    """
 
     epochs: int
     steps_per_epoch: int
+    pictures_per_epoch: int
     batch_size: int
     schedule: Schedule
     ema_decay: float | None
@@ -34,7 +43,7 @@ class Plan:
 
     def steps_before(self, epoch: int) -> int:
         """Steps of the run before ``epoch`` (from 0) begins."""
-        return epoch * self.steps_per_epoch
+        return epoch * self.pictures_per_epoch // self.batch_size
 
     def steps_in(self, epoch: int) -> int:
         return self.steps_before(epoch + 1) - self.steps_before(epoch)
@@ -62,12 +71,11 @@ class Pace:
     spent: float
 
 
-def make_plan(
-    settings: ClassificationSettings, given: frozenset[str], pictures: int, pace: Pace | None
-) -> tuple[Plan, list[Said]]:
+def make_plan(settings: Settings, given: frozenset[str], pictures: int, pace: Pace | None) -> tuple[Plan, list[Said]]:
     """The plan for ``pictures`` training pictures, and a line for each decision.
 
-    An epoch is floor(pictures / mini_batch_size) steps (reference 2.1); with a ``pace`` the epochs are as many as fit
+    An epoch of classification is floor(pictures / mini_batch_size) steps, one of detection ends with the last full
+    batch inside its pass over the pictures (reference 2.1); with a ``pace`` the epochs are as many as fit
     ``max_minutes``, and at most ``epochs``. ``given`` names the settings that the user gave.
     """
     said: list[Said] = []
@@ -77,10 +85,14 @@ def make_plan(
         lowered = f"mini_batch_size is lowered from {settings.mini_batch_size} to {batch}"
         said.append(Said(f"{lowered}, as there are {pictures} training pictures", warning=True))
     steps, epochs = pictures // batch, settings.epochs
+    whole = True
     if pace is not None and settings.max_minutes is not None:
-        steps, epochs, line = _fit(pace, settings.max_minutes * 60 * PLANNED_SHARE, steps, epochs)
+        fitting, epochs, line = _fit(pace, settings.max_minutes * 60 * PLANNED_SHARE, steps, epochs)
+        whole, steps = fitting == steps, fitting
         said.append(Said(line))
-    total = steps * epochs
+    carries = isinstance(settings, DetectionSettings) and whole
+    each = pictures if carries else steps * batch
+    total = epochs * each // batch
     schedule = Schedule(
         kind=settings.lr_schedule,
         base=settings.learning_rate,
@@ -90,11 +102,12 @@ def make_plan(
         factor=settings.lr_scheduler_factor,
     )
     augmentation = settings.augmentation_type or "none"
-    if settings.recipe == "modern" and epochs <= FEW_EPOCHS and "augmentation_type" not in given:
+    varied_less = isinstance(settings, ClassificationSettings) and settings.recipe == "modern"
+    if varied_less and epochs <= FEW_EPOCHS and "augmentation_type" not in given:
         few = f"with {FEW_EPOCHS} epochs or fewer, varying the pictures costs more than it gives"
         said.append(Said(f"augmentation none instead: {few}"))
         augmentation = "none"
-    return Plan(epochs, steps, batch, schedule, _ema_decay(settings.ema_decay, total), augmentation), said
+    return Plan(epochs, steps, each, batch, schedule, _ema_decay(settings.ema_decay, total), augmentation), said
 
 
 def _fit(pace: Pace, seconds: float, steps: int, most: int) -> tuple[int, int, str]:

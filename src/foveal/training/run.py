@@ -25,19 +25,18 @@ import torch
 from torch import Tensor, nn
 
 from foveal.algorithms.algorithm import Verdict
-from foveal.algorithms.classification import NAME, classification
 from foveal.algorithms.memory import enough_memory
-from foveal.algorithms.recipe import Resolved, resolve
+from foveal.algorithms.recipe import Resolved
 from foveal.artifact import Artifact, expect_algorithm, open_artifact, pack_artifact, write_artifact, write_epoch
 from foveal.data.facts import look_at_pictures
 from foveal.data.loader import Decoder, default_workers
 from foveal.data.order import Order
 from foveal.data.recognise import open_data
 from foveal.data.views import Preprocessing
+from foveal.errors import UserError
 from foveal.files import lock, write_json
 from foveal.models.device import choose_device, choose_precision, place
-from foveal.models.network import ClassificationNetwork, NetworkSpec, build
-from foveal.settings import ClassificationSettings, Parsed, parse_settings
+from foveal.settings import Parsed, Settings, parse_settings
 from foveal.training.carry import carry_over
 from foveal.training.checkpoint import Checkpoint, read_checkpoint
 from foveal.training.early_stopping import EarlyStopping
@@ -45,12 +44,12 @@ from foveal.training.ema import Ema
 from foveal.training.events import Finished, Listener, Said
 from foveal.training.listeners import bad_records, journal, tensorboard, to_all
 from foveal.training.loop import Job, Progress, train_network
-from foveal.training.optimizers import build_optimizer
 from foveal.training.pace import measure_pace
-from foveal.training.pictures import Pictures, check_pictures
+from foveal.training.pictures import Pictures
 from foveal.training.plan import Plan, make_plan
 from foveal.training.run_folder import find_finished, make_folder, read_run
 from foveal.training.stopping import stop_on_signals
+from foveal.training.task import TASKS, Network, Task
 from foveal.weights import load_pretrained
 
 FREE = (
@@ -89,6 +88,7 @@ def train(
     data: str | Path,
     output: str | Path | None = None,
     *,
+    algorithm: str | None = None,
     recipe: str = "modern",
     validation: str | Path | None = None,
     test: str | Path | None = None,
@@ -101,12 +101,14 @@ def train(
     listeners: Sequence[Listener] = (),
     **settings: object,
 ) -> Result:
-    """Train a classifier on labelled pictures, or go on with a run that was stopped or killed.
+    """Train a classifier or a detector on labelled pictures, or go on with a run that was stopped or killed.
 
     Args:
-        data: RecordIO, a ``.lst``, a CSV file, or a folder per class; splits inside it are recognised.
+        data: RecordIO, a ``.lst``, a CSV file, a folder per class, Pascal VOC, COCO or YOLO data, or SageMaker's JSON;
+            splits inside it are recognised.
         output: the run's folder; ``foveal-runs/<name of data>`` when left out. The same call again resumes an
             unfinished run and returns the result of a finished one.
+        algorithm: ``image-classification`` or ``object-detection``; by the data when left out.
         recipe: ``modern``, or ``original`` for every default of SageMaker's algorithm.
         validation: validation data, when it lies elsewhere; else a part of the training data is set aside.
         test: test data, when it lies elsewhere; only its classes are checked, it is never trained or chosen on.
@@ -121,11 +123,11 @@ def train(
         UserError: for anything wrong in data or settings, with file, record or setting and the remedy.
     """
     tell = to_all(listeners)
-    parsed = parse_settings(settings, recipe=recipe)
-    for line in parsed.warnings:
-        tell(Said(line, warning=True))
+    task = _task(algorithm)
+    parsed = parse_settings(settings, recipe=recipe, algorithm=task.name) if task is not None else None
     dataset = open_data(
         data,
+        task=None if task is None else task.labels,
         form=form,
         validation=validation,
         test=test,
@@ -134,10 +136,15 @@ def train(
         root=root,
         channel="train",
     )
+    if task is None or parsed is None:  # wrong settings are told before data is opened wherever that is possible
+        task = next(each for each in TASKS if each.labels == dataset.task)
+        parsed = parse_settings(settings, recipe=recipe, algorithm=task.name)
+    for line in parsed.warnings:
+        tell(Said(line, warning=True))
     out = Path(output) if output is not None else Path("foveal-runs") / (Path(data).resolve().stem or "data")
     make_folder(out)
     with lock(out, "another process is training into this folder"):
-        pictures = check_pictures(dataset, parsed.settings, tell)
+        pictures = task.check(dataset, parsed.settings, tell)
         identity = _identity(parsed.settings, pictures, model)
         finished = find_finished(out, identity)
         if finished is not None:
@@ -148,10 +155,19 @@ def train(
         kept = [journal(out / "metrics.jsonl"), bad_records(out / "bad_records.jsonl")]
         if tensorboard_folder is not None:
             kept.append(tensorboard(Path(tensorboard_folder)))
-        return _run(out, parsed, identity, pictures, model, to_all([*kept, *listeners]))
+        return _run(task, out, parsed, identity, pictures, model, to_all([*kept, *listeners]))
+
+
+def _task(algorithm: str | None) -> Task | None:
+    found = [task for task in TASKS if task.name == algorithm]
+    if algorithm is not None and not found:
+        names = " or ".join(task.name for task in TASKS)
+        raise UserError(f"there is no algorithm {algorithm!r}", "algorithm", f"Give {names}.", "algorithm")
+    return found[0] if found else None
 
 
 def _run(
+    task: Task,
     out: Path,
     parsed: Parsed,
     identity: dict[str, Any],
@@ -168,12 +184,12 @@ def _run(
         tell(Said(line, warning=True))
     earlier = open_artifact(model) if model is not None else None
     if earlier is not None:
-        expect_algorithm(earlier[0], NAME, str(model))
-    resolved = _resolved(out, parsed, identity, pictures, device.device, earlier[0] if earlier else None, tell)
+        expect_algorithm(earlier[0], task.name, str(model))
+    resolved = _resolved(task, out, parsed, identity, pictures, device.device, earlier[0] if earlier else None, tell)
     settings = resolved.settings
-    network = _network(resolved, settings.seed, earlier, pictures, checkpoint is None, tell)
+    network = _network(task, resolved, settings.seed, earlier, pictures, checkpoint is None, tell)
     place(network, device.device)
-    job = _job(out, resolved, pictures, network, device.device)
+    job = _job(task, out, resolved, pictures, network, device.device)
     if settings.precision_dtype != "float32":
         tell(Said(choose_precision(settings.precision_dtype, device.device).said))
     step = f"a step of {job.plan.batch_size:,} pictures of {resolved.rule.height} x {resolved.rule.width} pixels"
@@ -190,7 +206,7 @@ def _run(
     planned = replace(
         settings, epochs=plan.epochs, mini_batch_size=plan.batch_size, augmentation_type=plan.augmentation
     )
-    job = _job(out, replace(resolved, settings=planned), pictures, network, device.device)
+    job = _job(task, out, replace(resolved, settings=planned), pictures, network, device.device)
     job = replace(job, plan=plan, ema=ema)
     with stop_on_signals() as stop, enough_memory(step, SMALLER):
         progress = train_network(job, checkpoint, stop, tell)
@@ -198,6 +214,7 @@ def _run(
 
 
 def _resolved(
+    task: Task,
     out: Path,
     parsed: Parsed,
     identity: dict[str, Any],
@@ -211,9 +228,11 @@ def _resolved(
     if stored is None:
         facts = look_at_pictures(pictures.train)
         count, classes = len(pictures.train), len(pictures.class_names)
-        resolved = resolve(parsed.settings, parsed.given, facts, classes, count, device, earlier)
+        resolved = task.resolve(parsed.settings, parsed.given, facts, classes, count, device, earlier)
         for line in resolved.said:
             tell(Said(line))
+        for line in resolved.warnings:
+            tell(Said(line, warning=True))
         fields = {
             "settings": resolved.settings.to_dict(),
             "network": resolved.network.as_dict(),
@@ -223,38 +242,42 @@ def _resolved(
         write_json(out / "run.json", {"format": 1, "identity": identity, "resolved": fields})
         return resolved
     fields = stored["resolved"]
-    settings = ClassificationSettings.from_dict(fields["settings"])
+    settings = task.read_settings(fields["settings"])
     settings = replace(settings, **{name: getattr(parsed.settings, name) for name in FREE})
-    spec = NetworkSpec.from_dict(fields["network"])
+    spec = task.read_spec(fields["network"])
     rule = Preprocessing.from_dict(fields["preprocessing"])
     begun = any((out / "checkpoints").glob("step-*"))
     if begun or fields["weights"] is None:
         return Resolved(settings, spec, rule, None, ())
     facts, count = look_at_pictures(pictures.train), len(pictures.train)
-    again = resolve(parsed.settings, parsed.given, facts, spec.num_classes, count, device, earlier)
+    again = task.resolve(parsed.settings, parsed.given, facts, spec.num_classes, count, device, earlier)
     return Resolved(settings, spec, rule, again.weights, ())
 
 
 def _network(
+    task: Task,
     resolved: Resolved,
     seed: int,
     earlier: tuple[Artifact, dict[str, Tensor]] | None,
     pictures: Pictures,
     fresh: bool,
     tell: Listener,
-) -> ClassificationNetwork:
+) -> Network:
     """The network with its starting weights; those of a run that is resumed come from the checkpoint instead."""
     torch.manual_seed(seed)
-    network = build(resolved.network)
+    network = task.build(resolved.network)
+    frozen = task.freeze(network, resolved.settings)
+    for name in frozen:
+        network.get_parameter(name).requires_grad_(False)
+    if frozen:
+        tell(Said(f"{len(frozen)} parameters are frozen: {frozen[0]} to {frozen[-1]}"))
     if not fresh:
         return network
     if earlier is not None:
         said = carry_over(network, *earlier, pictures.class_names)
     elif resolved.weights is not None:
         said = list(load_pretrained(network, resolved.weights).said)
-        if resolved.settings.recipe == "modern":  # so that random answers' errors do not shake the weights taken over
-            for name in network.classifier_names:
-                nn.init.zeros_(network.get_parameter(name))
+        task.renew(network, resolved.settings.recipe)
     else:
         return network
     for line in said:
@@ -263,10 +286,11 @@ def _network(
 
 
 def _job(
+    task: Task,
     out: Path,
     resolved: Resolved,
     pictures: Pictures,
-    network: ClassificationNetwork,
+    network: Network,
     device: torch.device,
 ) -> Job:
     settings, rule = resolved.settings, resolved.rule
@@ -275,13 +299,11 @@ def _job(
     cache = 0 if settings.cache_pictures is False else CACHE_BYTES
     rules = (settings.early_stopping_min_epochs, settings.early_stopping_patience, settings.early_stopping_tolerance)
     return Job(
-        algorithm=classification(
-            rule, settings.augmentation_type, settings.flip, pictures.class_names, settings.top_k, workers
-        ),
+        algorithm=task.teach(settings, rule, pictures, workers),
         plan=make_plan(settings, frozenset(), len(pictures.train), None)[0],
         network=network,
         ema=None,
-        optimizer=_optimizer(network, settings),
+        optimizer=task.optimizer(network, settings),
         device=device,
         autocast=precision.autocast,
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scale),
@@ -297,29 +319,15 @@ def _job(
         log_steps=settings.log_steps,
         bad_pictures=math.ceil(settings.bad_records_limit * (len(pictures.train) + len(pictures.validation or ()))),
         checkpoints=out / "checkpoints",
-        keep_best=_keeper(out / "model", resolved, pictures),
+        keep_best=_keeper(task, out / "model", resolved, pictures),
         keep_epoch=lambda each, epoch: write_epoch(out / "model", epoch, each.state_dict()),
         settings=settings.to_dict(),
     )
 
 
-def _optimizer(network: nn.Module, settings: ClassificationSettings) -> torch.optim.Optimizer:
-    assert settings.learning_rate is not None and settings.optimizer is not None and settings.weight_decay is not None
-    return build_optimizer(
-        network.named_parameters(),
-        settings.optimizer,
-        learning_rate=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        beta_1=settings.beta_1,
-        beta_2=settings.beta_2,
-        eps=settings.eps,
-        gamma=settings.gamma,
-        decay_norm=settings.recipe == "original",
-    )
-
-
-def _keeper(folder: Path, resolved: Resolved, pictures: Pictures) -> Callable[[nn.Module, Verdict | None, int], str]:
+def _keeper(
+    task: Task, folder: Path, resolved: Resolved, pictures: Pictures
+) -> Callable[[nn.Module, Verdict | None, int], str]:
     """What writes the artifact: (network, verdict, epoch from 1) -> the path of the weights."""
     data = {
         "fingerprint": pictures.fingerprint,
@@ -333,13 +341,14 @@ def _keeper(folder: Path, resolved: Resolved, pictures: Pictures) -> Callable[[n
 
     def keep(network: nn.Module, verdict: Verdict | None, epoch: int) -> str:
         artifact = Artifact(
-            algorithm=NAME,
+            algorithm=task.name,
             network=resolved.network.as_dict(),
             class_names=pictures.class_names,
             preprocessing=resolved.rule.to_dict(),
             settings=resolved.settings.to_dict(),
             metrics={} if verdict is None else dict(verdict.details),
             data=data,
+            thresholds={} if verdict is None else dict(verdict.thresholds),
             epoch=epoch,
         )
         write_artifact(folder, artifact, network.state_dict())
@@ -369,7 +378,7 @@ def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
 
-def _identity(settings: ClassificationSettings, pictures: Pictures, model: str | Path | None) -> dict[str, Any]:
+def _identity(settings: Settings, pictures: Pictures, model: str | Path | None) -> dict[str, Any]:
     """What makes a run this run: settings, data and the model it goes on from."""
     fixed = {name: value for name, value in settings.to_dict().items() if name not in FREE}
     validation = pictures.validation.fingerprint() if pictures.validation is not None else None

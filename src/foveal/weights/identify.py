@@ -11,6 +11,7 @@ import torch
 
 from foveal.errors import UserError
 from foveal.models.depths import Kind, plan_resnet
+from foveal.models.detector import RESNET50, VGG, DetectorSpec
 from foveal.models.network import Family, NetworkSpec
 from foveal.models.resnet import ResNet
 from foveal.models.vgg import Vgg16
@@ -60,8 +61,14 @@ class NetworkHint:
         return f"resnet{self.num_layers}" if self.resnet == "post" else f"pre resnet{self.num_layers}"
 
 
-def hint_of(spec: NetworkSpec) -> NetworkHint:
-    """The network that a specification describes, to compare weights with."""
+def hint_of(spec: NetworkSpec | DetectorSpec) -> NetworkHint:
+    """The network that a specification describes, of a detector its backbone, to compare weights with."""
+    if isinstance(spec, DetectorSpec):
+        if spec.base == VGG:
+            return NetworkHint("vgg", 16)
+        if spec.base == RESNET50:
+            return NetworkHint("resnet", 50, spec.resnet)
+        return NetworkHint("timm", backbone=spec.base)
     return NetworkHint(spec.family, spec.num_layers, spec.resnet, spec.backbone, spec.num_classes)
 
 

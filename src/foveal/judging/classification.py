@@ -1,4 +1,4 @@
-"""Predictions + labels -> what they are worth. Training, ``evaluate`` and tuning all judge here."""
+"""Class probabilities + labels -> what they are worth."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ClassificationJudgement:
         small = len(self.class_names) <= MATRIX_CLASSES
         return {
             "count": self.count,
-            **figures(self),
+            **classification_figures(self),
             "per_class": _class_rows(self.class_names, self.classes),
             "confusion_matrix": self.matrix().tolist() if small else None,
             "mixed_up": [
@@ -121,15 +121,15 @@ def judge_classification(
     )
 
 
-def figures(judgement: ClassificationJudgement, prefix: str = "") -> dict[str, float]:
-    """The single numbers by name: ``accuracy``, ``top_k_accuracy_5``, ...; with a prefix ``validation:accuracy``."""
+def classification_figures(judgement: ClassificationJudgement) -> dict[str, float]:
+    """The single numbers by name: ``accuracy``, ``top_k_accuracy_5``, ..."""
     found = {"accuracy": judgement.accuracy}
     if judgement.top_k_accuracy is not None:
         found[f"top_k_accuracy_{judgement.top_k}"] = judgement.top_k_accuracy
     found["macro_f1"] = judgement.macro_f1
     found["log_loss"] = judgement.log_loss
     found["calibration_error"] = judgement.calibration_error
-    return {f"{prefix}:{name}" if prefix else name: value for name, value in found.items()}
+    return found
 
 
 def _check(labels: NDArray[np.int64], num_classes: int) -> None:

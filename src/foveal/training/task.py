@@ -1,0 +1,156 @@
+"""In what classification and detection differ when a run is set up: plain functions, one set for each.
+
+The loop knows nothing of this; what it needs to know of an algorithm is in ``foveal.algorithms.algorithm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from foveal.algorithms import classification, detection
+from foveal.algorithms.algorithm import Algorithm
+from foveal.algorithms.detection_recipe import resolve_detection
+from foveal.algorithms.recipe import Resolved, resolve
+from foveal.artifact import Artifact
+from foveal.data.facts import Facts
+from foveal.data.views import Preprocessing
+from foveal.models.detector import Detector, DetectorSpec, build_detector
+from foveal.models.network import ClassificationNetwork, NetworkSpec, build
+from foveal.models.suppression import Rule
+from foveal.mxnet.ssd import frozen_names
+from foveal.records import Dataset
+from foveal.settings import ClassificationSettings, DetectionSettings, Settings
+from foveal.training.events import Listener
+from foveal.training.optimizers import build_optimizer
+from foveal.training.pictures import Pictures, check_boxes, check_pictures
+
+Spec = NetworkSpec | DetectorSpec
+Network = ClassificationNetwork | Detector
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the two algorithms.
+
+    Attributes:
+        name: as in settings and artifacts.
+        labels: what its pictures carry.
+        read_settings, read_spec: stored dicts -> settings and network specification.
+        check: labels checked, classes named, validation set aside.
+        resolve: what the recipe leaves open is decided.
+        build: specification -> network with starting weights from torch's global generator.
+        teach: (settings, rule, pictures, loader threads) -> the functions that the loop needs.
+        renew: (network, recipe) -> None: after pretrained weights are loaded, what is new is made ready.
+        optimizer: (network, settings) -> the optimizer, with the parameters' own factors on rate and decay.
+        freeze: (network, settings) -> names of parameters that are not to learn.
+    """
+
+    name: str
+    labels: Literal["classes", "boxes"]
+    read_settings: Callable[[Mapping[str, Any]], Settings]
+    read_spec: Callable[[Mapping[str, Any]], Spec]
+    check: Callable[[Dataset, Any, Listener], Pictures]
+    resolve: Callable[[Any, frozenset[str], Facts, int, int, torch.device, Artifact | None], Resolved]
+    build: Callable[[Any], Network]
+    teach: Callable[[Any, Preprocessing, Pictures, int], Algorithm]
+    renew: Callable[[Any, str], None]
+    optimizer: Callable[[Any, Any], torch.optim.Optimizer]
+    freeze: Callable[[Any, Any], tuple[str, ...]]
+
+
+def _teach_classes(
+    settings: ClassificationSettings, rule: Preprocessing, pictures: Pictures, workers: int
+) -> Algorithm:
+    return classification.classification(
+        rule, settings.augmentation_type, settings.flip, pictures.class_names, settings.top_k, workers
+    )
+
+
+def _renew_classes(network: ClassificationNetwork, recipe: str) -> None:
+    """A new last layer starts at zero in ``modern``, so that random answers do not shake the weights taken over."""
+    if recipe == "modern":
+        for name in network.classifier_names:
+            nn.init.zeros_(network.get_parameter(name))
+
+
+def _optimize_classes(network: ClassificationNetwork, settings: ClassificationSettings) -> torch.optim.Optimizer:
+    assert settings.learning_rate is not None and settings.optimizer is not None and settings.weight_decay is not None
+    return build_optimizer(
+        network.named_parameters(),
+        settings.optimizer,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        beta_1=settings.beta_1,
+        beta_2=settings.beta_2,
+        eps=settings.eps,
+        gamma=settings.gamma,
+        decay_norm=settings.recipe == "original",
+    )
+
+
+def _optimize_boxes(network: Detector, settings: DetectionSettings) -> torch.optim.Optimizer:
+    """What the optimizers want besides has MXNet's defaults: the original exposes none of it (reference 2.2)."""
+    assert settings.learning_rate is not None and settings.optimizer is not None and settings.weight_decay is not None
+    return build_optimizer(
+        network.named_parameters(),
+        settings.optimizer,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        decay_norm=settings.recipe == "original",
+        decayed=settings.DECAYED,
+        multipliers=network.multipliers(),
+    )
+
+
+def _teach_boxes(settings: DetectionSettings, rule: Preprocessing, pictures: Pictures, workers: int) -> Algorithm:
+    return detection.detection(
+        rule,
+        settings.augmentation_type,
+        settings.flip,
+        settings.negatives_per_empty_picture,
+        Rule(settings.nms_threshold, settings.nms_topk),
+        detection.Judging(pictures.class_names, settings.overlap_threshold, settings.ap_form),
+        workers,
+    )
+
+
+def _freeze_boxes(network: Detector, settings: DetectionSettings) -> tuple[str, ...]:
+    return frozen_names(network, settings.freeze_layer_pattern) if settings.freeze_layer_pattern else ()
+
+
+CLASSIFICATION = Task(
+    name=classification.NAME,
+    labels="classes",
+    read_settings=ClassificationSettings.from_dict,
+    read_spec=NetworkSpec.from_dict,
+    check=check_pictures,
+    resolve=resolve,
+    build=build,
+    teach=_teach_classes,
+    renew=_renew_classes,
+    optimizer=_optimize_classes,
+    freeze=lambda network, settings: (),
+)
+
+DETECTION = Task(
+    name=detection.NAME,
+    labels="boxes",
+    read_settings=DetectionSettings.from_dict,
+    read_spec=DetectorSpec.from_dict,
+    check=check_boxes,
+    resolve=resolve_detection,
+    build=build_detector,
+    teach=_teach_boxes,
+    renew=lambda network, recipe: None,
+    optimizer=_optimize_boxes,
+    freeze=_freeze_boxes,
+)
+
+TASKS = (CLASSIFICATION, DETECTION)
