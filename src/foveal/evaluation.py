@@ -80,7 +80,7 @@ def _judge_classes(predictor: Predictor, source: Source, dataset: Dataset, worke
 
 
 def _judge_boxes(predictor: DetectionPredictor, source: Source, dataset: Dataset, workers: int) -> Verdict:
-    """Precision, recall and false alarms are counted at each class's best confidence on these very pictures."""
+    """Precision, recall and false alarms are counted at the confidences that training chose on its validation data."""
     assert isinstance(source, BoxSource), "data opened for boxes"
     names = dataset.class_names if dataset.named else None
     numbers = _numbers(predictor, dataset, source, np.unique(source.labels().values).astype(np.int64))
@@ -90,7 +90,8 @@ def _judge_boxes(predictor: DetectionPredictor, source: Source, dataset: Dataset
         predictor.network, Decoder(pictures, predictor.rule.channels), predictor.rule, predictor.suppression, workers
     )
     settings = predictor.artifact.settings
-    judging = detection.Judging(predictor.class_names, settings["overlap_threshold"], settings["ap_form"])
+    chosen = predictor.thresholds or None
+    judging = detection.Judging(predictor.class_names, settings["overlap_threshold"], settings["ap_form"], chosen)
     found = detection.verdict(detection.collect(asked), judging)
     bad = (*checked.left_out, *found.bad)
     return Verdict(found.objective, found.figures, found.details, bad, found.thresholds)

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import foveal.algorithms.classification as classification
+import foveal.algorithms.asking as asking
 import foveal.artifact as artifact
-import foveal.data.augment as augment
 import foveal.training.checkpoint as checkpoint
 import foveal.training.loop as loop
 import foveal.training.run as run
@@ -63,7 +62,7 @@ def arm(place: str, count: int) -> list[Callable[[Any], None]]:
     if place == "step":
         loop.learning_rate = on_call(count, loop.learning_rate, lambda *_: die())
     elif place == "validation":
-        classification.views = on_call(count, classification.views, lambda *_: die())
+        asking.views = on_call(count, asking.views, lambda *_: die())
     elif place == "tensors":
         checkpoint.save_file = on_call(count, SAVE, half_a_file)
     elif place == "rename":
@@ -95,7 +94,6 @@ if __name__ == "__main__":
     moment, data, out, *pairs = sys.argv[1:]
     place, _, number = moment.partition(":")
     listeners = arm(place, int(number or 1))
-    assert augment  # imported before anything is measured
     listeners.append(lambda event: print(f"from step {event.step}") if isinstance(event, RunStarted) else None)
     result = run.train(data, out, listeners=listeners, **dict(pair.split("=", 1) for pair in pairs))
     print(result.best_epoch, dict(result.figures))

@@ -38,12 +38,22 @@ def suppression_of(settings: Mapping[str, Any]) -> Rule:
 
 @dataclass(frozen=True)
 class Judging:
-    """How answers are judged: ``overlap_threshold`` is the IoU above which a box is right, ``ap_form`` ``area`` or
-    ``11-point``."""
+    """How answers are judged.
+
+    Attributes:
+        class_names: in label order.
+        overlap_threshold: IoU above which a box is right.
+        ap_form: average precision as ``area``, or by ``11-point``.
+        confidence: class name -> from where its boxes count for recall, precision and false alarms; None: its best on
+            the pictures judged.
+        coco: count COCO's figures too; None: where their package is installed.
+    """
 
     class_names: tuple[str, ...]
     overlap_threshold: float = 0.5
     ap_form: ApForm = "area"
+    confidence: Mapping[str, float] | None = None
+    coco: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,8 @@ def verdict(answers: Answers, judging: Judging) -> Verdict:
         judging.class_names,
         overlap_threshold=judging.overlap_threshold,
         ap_form=judging.ap_form,
+        coco=judging.coco,
+        confidence=judging.confidence,
     )
     return Verdict(
         judgement.objective, figures(judgement), judgement.to_dict(), answers.bad, dict(judgement.thresholds)

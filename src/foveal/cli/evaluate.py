@@ -119,7 +119,7 @@ def show_boxes(details: Mapping[str, Any]) -> None:
     if details.get("mAP_50_95") is not None:
         lines.append(f"COCO: mAP 0.50 to 0.95 {told(details['mAP_50_95'])}, at 0.50 {told(details['mAP_50'])}")
     lines.append(
-        f"at each class's best confidence: recall {told(details['recall'])}, precision {told(details['precision'])}"
+        f"at each class's confidence, as training chose it: recall {told(details['recall'])}, precision {told(details['precision'])}"
     )
     if details["empty_pictures"]:
         false = told(details["false_alarms_per_empty_picture"], 3)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from foveal.errors import UserError
+from foveal.models.convolution import needs_quick_convolutions, quick_convolutions
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to where it computes; filters channels-last, which pictures are already."""
+    if device.type == "cpu" and needs_quick_convolutions():
+        quick_convolutions(network)
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.algorithms.algorithm import Algorithm, Verdict
+from foveal.algorithms.shares import whole_batch
 from foveal.data.loader import Batch, Decoder, batches
 from foveal.data.order import Order, picture_generator
 from foveal.errors import UserError
@@ -122,7 +123,7 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
                 pixels, targets = to_device(batch.pixels, job.device), to_device(batch.targets, job.device)
                 with torch.autocast(job.device.type, job.autocast) if job.autocast else nullcontext():
                     costs = algorithm.loss(network(pixels), targets)
-                    loss = costs.mean(costs.shares)
+                    loss = costs.mean(whole_batch(costs.shares))
                 job.scaler.scale(loss).backward()
                 if job.clip_gradient is not None:
                     job.scaler.unscale_(job.optimizer)

@@ -14,6 +14,7 @@ from foveal.data.check import CheckedBoxes, KeptBoxes, box_warnings, check_objec
 from foveal.data.split import split_rows, stratified_split
 from foveal.data.subset import BoxSubset, Subset
 from foveal.errors import UserError
+from foveal.judging import COCO_LEFT_OUT, coco_available
 from foveal.records import BadRecord, BoxSource, Dataset, Source
 from foveal.settings import ClassificationSettings
 from foveal.training.events import Listener, Said
@@ -128,6 +129,8 @@ def check_boxes(dataset: Dataset, settings: _BoxChoices, tell: Listener) -> Pict
     validation = _box_subset(train, checked, aside)
     if dataset.validation is not None:
         validation = _checked_validation_boxes(dataset.validation, class_names, names, tell)
+    if not coco_available():
+        tell(Said(COCO_LEFT_OUT))
     in_training = np.isin(np.repeat(np.arange(len(train)), np.diff(checked.offsets)), kept)
     return Pictures(
         train=_box_subset(train, checked, kept),

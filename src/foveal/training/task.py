@@ -29,6 +29,8 @@ from foveal.training.events import Listener
 from foveal.training.optimizers import build_optimizer
 from foveal.training.pictures import Pictures, check_boxes, check_pictures
 
+COCO_EACH_EPOCH = 2_000  # validation pictures up to which COCO's figures are counted every epoch: some seconds
+
 Spec = NetworkSpec | DetectorSpec
 Network = ClassificationNetwork | Detector
 
@@ -110,13 +112,14 @@ def _optimize_boxes(network: Detector, settings: DetectionSettings) -> torch.opt
 
 
 def _teach_boxes(settings: DetectionSettings, rule: Preprocessing, pictures: Pictures, workers: int) -> Algorithm:
+    coco = None if len(pictures.validation or ()) <= COCO_EACH_EPOCH else False
     return detection.detection(
         rule,
         settings.augmentation_type,
         settings.flip,
         settings.negatives_per_empty_picture,
         Rule(settings.nms_threshold, settings.nms_topk),
-        detection.Judging(pictures.class_names, settings.overlap_threshold, settings.ap_form),
+        detection.Judging(pictures.class_names, settings.overlap_threshold, settings.ap_form, coco=coco),
         workers,
     )
 
