@@ -109,14 +109,22 @@ def draw_sheet(run: Path, pictures: Path, target: Path) -> Path:
     from foveal.data.loader import Decoder
     from foveal.data.recognise import open_data
     from foveal.draw import boxes_sheet
+    from foveal.predictor import DetectionPredictor
+    from foveal.records import Boxes
 
     source = open_data(pictures, task="boxes").test
     assert source is not None
     model = foveal.load(run)
+    assert isinstance(model, DetectionPredictor)
     decode = Decoder(source, 3)
-    shown = [decode(row) for row in range(min(SHOWN, len(source)))]  # a picture and its boxes in its pixels
-    found = [answer.found for answer in model.predict([image for image, _ in shown])]
-    boxes_sheet([image for image, _ in shown], found, model.class_names, [truth for _, truth in shown]).save(target)
+    images, truths = [], []
+    for row in range(min(SHOWN, len(source))):
+        image, truth = decode(row)
+        assert isinstance(truth, Boxes)
+        images.append(image)
+        truths.append(truth)
+    found = [answer.found for answer in model.predict(images)]
+    boxes_sheet(images, found, model.class_names, truths).save(target)
     return target
 
 

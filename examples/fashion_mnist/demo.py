@@ -70,7 +70,9 @@ def draw_predictions(run: Path, test: Path, target: Path) -> Path:
 
     classes = sorted(folder for folder in test.iterdir() if folder.is_dir())
     files = [sorted(folder.iterdir())[turn] for turn in range(2) for folder in classes][:SHOWN]
-    answers = foveal.load(run).predict(files)
+    model = foveal.load(run)
+    assert isinstance(model, foveal.Predictor)
+    answers = model.predict(files)
     captions = [
         Caption(answer.label or "none", answer.score, file.parent.name)
         for file, answer in zip(files, answers, strict=True)

@@ -6,6 +6,7 @@ Reading is strict, as the original's is (reference 1.1): nothing is rounded, str
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -274,9 +275,10 @@ def epoch_list() -> Kind:
 
 
 def text(allowed: str) -> Kind:
-    """Any words but none."""
+    """Any words but none; a path counts as its text."""
 
     def read(value: object) -> str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
         if not isinstance(value, str) or not value.strip() or "\0" in value:
             raise ValueError
         return value

@@ -284,6 +284,7 @@ class DetectionPredictor(_Asking):
 
     def least(self, min_score: float | None, classes: Collection[str] | None) -> NDArray[np.float64]:
         """The confidence from which each class is told: float64 [num_classes]; above 1 for classes not looked for."""
+        classes = (classes,) if isinstance(classes, str) else classes
         unknown = sorted(set(classes or ()) - set(self.class_names))
         if unknown:
             raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,3 +105,15 @@ def few_boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("few") / "boxes"
     write_voc(root, {"train": 11, "val": 4}, seed=12)
     return root
+
+
+@pytest.fixture(scope="session")
+def drawing() -> tuple[Callable[..., object], Callable[..., str]]:
+    """``draw_shapes`` and ``voc_xml``, for tests that write data of their own."""
+    return draw_shapes, voc_xml
+
+
+@pytest.fixture(scope="session")
+def write_boxes() -> Callable[..., None]:
+    """``write_voc``, for tests that want data of their own."""
+    return write_voc

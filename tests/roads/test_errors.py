@@ -19,7 +19,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -29,13 +29,18 @@ import torch
 from PIL import Image
 
 import foveal
+from foveal.artifact import Artifact, write_artifact
 from foveal.cli.main import main
 from foveal.errors import UserError
 from foveal.files import lock
+from foveal.models.detector import DetectorSpec, build_detector
 
 PACKAGE = Path(foveal.__file__).parent
 TEXTS = Path(__file__).parents[1] / "fixtures" / "roads" / "errors.txt"
 QUICK = "--num-layers 20 --image-shape 3,32,32 --epochs 1 --mini-batch-size 8 --use-pretrained-model 0".split()
+QUICK_BOXES = (
+    "--base-network mobilenetv3_small_050 --image-shape 300 --epochs 1 --mini-batch-size 8 --use-pretrained-model 0"
+).split()
 CLASSES = {"disc": 0, "square": 1, "triangle": 2}
 
 Prepare = Callable[[Path], object]
@@ -43,12 +48,21 @@ Prepare = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A command and, before it, what is put into the folder that it is run in (beside ``shapes`` and ``run``)."""
+    """A command and, before it, what is put into the folder that it is run in.
+
+    There lie ``shapes`` and ``run``, a classifier of them; ``boxes`` and ``found``, a detector of them. ``boxes`` here
+    says that a training is one of object detection.
+    """
 
     name: str
     command: str
     prepare: Prepare | None = None
     variables: tuple[tuple[str, str], ...] = ()
+    boxes: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        return words(self.command, QUICK_BOXES if self.boxes else QUICK)
 
 
 @dataclass(frozen=True)
@@ -66,15 +80,16 @@ class Said:
         return "\n".join([*(line for line in lines[:first] if line.startswith("Warning: ")), *lines[first:]])
 
 
-def words(command: str) -> list[str]:
+def words(command: str, quick: list[str] = QUICK) -> list[str]:
     """The words of a command; ``train`` gets quick settings and a folder for its run."""
     first, *rest = shlex.split(command)
-    return [first, *QUICK, "--output", "out", *rest] if first == "train" else [first, *rest]
+    return [first, *quick, "--output", "out", *rest] if first == "train" else [first, *rest]
 
 
 @pytest.fixture(scope="module")
-def world(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``shapes/{train,test}/CLASS/*`` (12 and 4 pictures a class) and ``run``, a model of them."""
+def world(shapes_folder: Path, write_boxes: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``shapes/{train,test}/CLASS/*`` (12 and 4 pictures a class) and ``run``, a model of them; ``boxes`` (Pascal VOC,
+    8 and 4 pictures) and ``found``, a model of these."""
     root = tmp_path_factory.mktemp("errors")
     for split, count in (("train", 12), ("test", 4)):
         for name in CLASSES:
@@ -87,7 +102,18 @@ def world(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         )
     )
     foveal.train(root / "shapes", root / "run", **settings)
+    write_boxes(root / "boxes", {"train": 8, "val": 4}, seed=3, empty_every=100)
+    names = [name[2:].replace("-", "_") for name in QUICK_BOXES[::2]]
+    run = foveal.train(root / "boxes", root / "finding", **dict(zip(names, QUICK_BOXES[1::2], strict=True)))
+    shutil.copytree(run.model, root / "found")
+    shutil.rmtree(root / "finding")
     return root
+
+
+def lay_out(world: Path, folder: Path) -> None:
+    """A copy of ``world``, in which the large ``found`` is the same files, which no case changes."""
+    shutil.copytree(world, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("found"))
+    shutil.copytree(world / "found", folder / "found", copy_function=os.link)
 
 
 @pytest.fixture
@@ -95,7 +121,7 @@ def ask(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
     """Runs a command in this process, by the function that the installed ``foveal`` calls, in a folder of its own."""
-    shutil.copytree(world, tmp_path, dirs_exist_ok=True)
+    lay_out(world, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FOVEAL_WEIGHTS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -274,10 +300,117 @@ class Code:
         return os.system, ("echo broken into > broken-into",)
 
 
+# The same for boxes
+
+
+def boxes(change: Callable[[Path], object]) -> Prepare:
+    """A copy of ``boxes``, changed."""
+
+    def make(here: Path) -> None:
+        shutil.copytree("boxes", here / "data")
+        change(here / "data")
+
+    return make
+
+
+def annotation(*changes: tuple[str, str], name: str = "train000", count: int = 1) -> Callable[[Path], object]:
+    """Replaces texts in an annotation of Pascal VOC, or in its first ``count`` ones."""
+
+    def change(data: Path) -> None:
+        for number in range(count):
+            path = data / "Annotations" / f"{name[:-3]}{int(name[-3:]) + number:03d}.xml"
+            text = path.read_text(encoding="utf-8")
+            for pattern, new in changes:
+                text, replaced = re.subn(pattern, new, text, count=1)
+                assert replaced, pattern
+            path.write_text(text, encoding="utf-8")
+
+    return change
+
+
+def odd_labels(data: Path) -> None:
+    """An annotation that is no XML, a box without area, one outside its picture."""
+    annotation(("</annotation>", ""))(data)
+    annotation((r"<xmax>\d+", "<xmax>0"), name="train001")(data)
+    annotation((r"<xmin>\d+</xmin>", "<xmin>900</xmin>"), (r"<xmax>\d+", "<xmax>950"), name="train002")(data)
+
+
+def coco(**changes: object) -> Prepare:
+    """Two pictures and ``data/train.json``, of which lists are replaced; None takes one out."""
+
+    def make(here: Path) -> None:
+        shutil.copytree("boxes/JPEGImages", here / "data/images")
+        content = {
+            "images": [{"id": 1, "file_name": "train000.jpg"}, {"id": 2, "file_name": "train001.jpg"}],
+            "annotations": [{"id": 5, "image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 20]}],
+            "categories": [{"id": 3, "name": "disc"}],
+        }
+        kept = {name: value for name, value in {**content, **changes}.items() if value is not None}
+        (here / "data/train.json").write_text(json.dumps(kept), encoding="utf-8")
+
+    return make
+
+
+def yolo(described: str, line: str = "0 0.5 0.5 0.4 0.4", labels: str = "labels") -> Prepare:
+    """``data/data.yaml`` as given, and eight pictures with a label each, of which the first has ``line``."""
+
+    def make(here: Path) -> None:
+        for number, path in enumerate(sorted(Path("boxes/JPEGImages").glob("train*"))):
+            for folder in ("images", labels):
+                (here / "data/train" / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, here / "data/train/images")
+            text = line if number == 0 else "0 0.5 0.5 0.4 0.4"
+            (here / "data/train" / labels / f"{path.stem}.txt").write_text(text + "\n", encoding="utf-8")
+        (here / "data/data.yaml").write_text(described, encoding="utf-8")
+
+    return make
+
+
+def sagemaker_json(*names: str) -> Prepare:
+    """Pictures with a JSON each, in which class 0 has these names."""
+
+    def make(here: Path) -> None:
+        for folder in ("train", "train_annotation"):
+            (here / "data" / folder).mkdir(parents=True)
+        for number, name in enumerate(names):
+            shutil.copy(f"boxes/JPEGImages/train{number:03d}.jpg", here / "data/train" / f"{number}.jpg")
+            content = {
+                "file": f"{number}.jpg",
+                "image_size": [{"width": 90, "height": 90, "depth": 3}],
+                "annotations": [{"class_id": 0, "left": 1, "top": 1, "width": 20, "height": 20}],
+                "categories": [{"class_id": 0, "name": name}],
+            }
+            (here / "data/train_annotation" / f"{number}.json").write_text(json.dumps(content), encoding="utf-8")
+
+    return make
+
+
+def vgg(side: int) -> Prepare:
+    """``model``, a narrow detector on VGG-16, untrained, that says it takes pictures of ``side`` pixels."""
+
+    def make(here: Path) -> None:
+        spec = DetectorSpec("vgg-16", 3, (3, 300, 300), width=1 / 16, mean=(120.0,) * 3, std=(60.0,) * 3)
+        stored = json.loads(Path("found/foveal.json").read_text(encoding="utf-8"))
+        artifact = Artifact(
+            algorithm="object-detection",
+            network={**spec.as_dict(), "image_shape": [3, side, side]},
+            class_names=tuple(stored["class_names"]),
+            preprocessing={**stored["preprocessing"], "height": side, "width": side},
+            settings=stored["settings"],
+        )
+        write_artifact(here / "model", artifact, build_detector(spec).state_dict())
+
+    return make
+
+
 LIST, TABLE, RECORDS = "train data/list.lst", "train data/table.csv", "train train.rec"
 ASK = "predict model shapes/test/disc/000.png"
 DATA = "train data"
 SHAPES = "train shapes"
+FIND = "train boxes"
+FIND_RECORDS = f"{RECORDS} --algorithm object-detection"
+PICTURE = "boxes/JPEGImages/val000.jpg"
+SOUND = (2, 5, 0, 0.1, 0.1, 0.5, 0.5)  # the label of a picture with one object
 
 CASES = [
     # settings
@@ -383,7 +516,7 @@ CASES = [
     Case("network of an unknown family", ASK, described(network={"family": "forest"})),
     Case("preprocessing of a later version", ASK, described(preprocessing={"kind": "tiles"})),
     Case("preprocessing for other channels", ASK, described(preprocessing={"channels": 1})),
-    Case("model of another algorithm", ASK, described(algorithm="object-detection")),
+    Case("model of another algorithm", ASK, described(algorithm="semantic-segmentation")),
     Case("weights of another shape", ASK, weights(lambda t: t.update({"body.fc.weight": torch.zeros(3, 5)}))),
     Case("weights that are not finite", ASK, weights(lambda t: t["body.fc.weight"].fill_(torch.nan))),
     Case("epoch that was not stored", "evaluate run shapes --epoch 3"),
@@ -404,6 +537,86 @@ CASES = [
     Case("packed before", "pack shapes packed", file("packed/train.rec")),
     Case("nothing to pack", "pack data packed", all_unreadable),
     Case("packed into a file", "pack shapes file", file("file")),
+]
+
+BOX_CASES = [
+    # settings
+    Case("sides that differ", f"{FIND} --image-shape 3,300,200"),
+    Case("complaint 22: base_network without its hyphen", f"{FIND} --base-network resnet50"),
+    Case("network that timm lacks", f"{FIND} --base-network mobilenet_v3_smal"),
+    Case("network without the maps", f"{FIND} --base-network vit_tiny_patch16_224 --image-shape 320"),
+    Case("pattern that is none", f"{FIND} --freeze-layer-pattern 'conv1_('"),
+    Case("everything frozen", f"{FIND} --model found --freeze-layer-pattern .*"),
+    Case(
+        "weights for the original's ResNet-50",
+        f"{FIND} --base-network resnet-50 --resnet pre --use-pretrained-model 1",
+    ),
+    Case(
+        "weights that no detector is built on",
+        f"{FIND} --base-network '' --weights run/model/model.safetensors --weights-normalisation raw",
+    ),
+    # data
+    Case("boxes asked for in the form of classes", "train shapes --algorithm object-detection --format folder"),
+    Case("complaint 13: label without its header", FIND_RECORDS, rec(SOUND, (0, 0.1, 0.1, 0.5, 0.5))),
+    Case("coordinates in per cent", FIND_RECORDS, rec(SOUND, (2, 5, 0, 10, 10, 50, 95.5))),
+    Case("coordinate that is no number", FIND_RECORDS, rec(SOUND, (2, 5, 0, 0.1, float("nan"), 0.5, 0.5))),
+    Case("no object at all", FIND_RECORDS, rec((2, 5), (2, 5))),
+    Case("Pascal VOC without its pictures", DATA, boxes(lambda data: shutil.rmtree(data / "JPEGImages"))),
+    Case(
+        "object of a class that training lacks",
+        DATA,
+        boxes(annotation((r"<name>\w+</name>", "<name>moon</name>"), name="val000")),
+    ),
+    Case("COCO without categories", "train data/train.json", coco(categories=None)),
+    Case("COCO that is cut short", "train data.json --format coco", file("data.json", '{"images": [')),
+    Case("category twice", DATA, coco(categories=[{"id": 3, "name": "disc"}, {"id": 3, "name": "square"}])),
+    Case("name of a category twice", DATA, coco(categories=[{"id": 3, "name": "disc"}, {"id": 4, "name": "disc"}])),
+    Case("category without a name", DATA, coco(categories=[{"id": 3}])),
+    Case("picture twice", DATA, coco(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}])),
+    Case("picture without a file", DATA, coco(images=[{"id": 1}])),
+    Case(
+        "two COCO files for one split",
+        DATA,
+        file("data/train2.json", '{"images": [], "annotations": [], "categories": []}', after=coco()),
+    ),
+    Case("YOLO names that are none", "train data/data.yaml", yolo("names: [disc, '']\ntrain: train/images\n")),
+    Case("YOLO name twice", "train data/data.yaml", yolo("names: [disc, disc]\ntrain: train/images\n")),
+    Case("YOLO folder that is not there", "train data/data.yaml", yolo("names: [disc]\ntrain: pictures\n")),
+    Case("YOLO without training pictures", "train data/data.yaml", yolo("names: [disc]\n")),
+    Case(
+        "YOLO pictures without labels",
+        "train data/data.yaml",
+        yolo("names: [disc]\ntrain: train/images\n", labels="boxes"),
+    ),
+    Case("one class under two names", DATA, sagemaker_json("disc", "ball")),
+    # a model to go on from
+    Case("earlier model on another network", f"{FIND} --model found --base-network resnet18"),
+    Case(
+        "earlier model of another size of VGG-16",
+        f"{FIND} --model model --base-network vgg-16 --image-shape 512",
+        vgg(300),
+    ),
+    Case("network too small for its pictures", f"predict model {PICTURE}", vgg(200)),
+    # asking and judging
+    Case("class that the detector does not know", f"predict found {PICTURE} --class moon"),
+    Case("ids without results", f"predict found {PICTURE} --coco-ids ids.json"),
+    Case(
+        "ids from what is no COCO file",
+        f"predict found {PICTURE} --coco results.json --coco-ids ids.json",
+        file("ids.json", '{"images": []}'),
+    ),
+    Case(
+        "ids of other pictures",
+        f"predict found {PICTURE} --min-score 0 --coco results.json --coco-ids ids.json",
+        file("ids.json", '{"images": [{"id": 1, "file_name": "cat.jpg"}], "categories": []}'),
+    ),
+    Case("k best of a detector", "evaluate found boxes --top-k 2"),
+    Case("classes where boxes are judged", "evaluate found data/list.lst", lst()),
+]
+CASES += [replace(case, boxes=True) for case in BOX_CASES]
+CASES += [
+    Case("classes asked for in the form of boxes", "train boxes --algorithm image-classification --format voc"),
+    Case("a detector's option for a classifier", "predict run shapes/test/disc --class disc"),
 ]
 
 
@@ -441,7 +654,7 @@ PLACES: dict[str, str] = {}
 def test_it_is_told_what_is_wrong_and_what_to_do(case: Case, ask: Callable[..., Said]) -> None:
     if case.prepare is not None:
         case.prepare(Path())
-    said = ask(words(case.command), case.variables)
+    said = ask(case.words, case.variables)
     assert said.told == texts()[case.name]
     assert said.status == 2
     assert PLACES.setdefault(place(said.error), case.name) == case.name, "this check has a case already"
@@ -463,6 +676,24 @@ FINE = [
     Case("setting without effect", f"{SHAPES} --optimizer nag --beta-1 0.8"),
     Case("one class only", DATA, lambda here: shutil.copytree("shapes/train/disc", here / "data/disc")),
     Case("class without pictures", f"{SHAPES} --num-classes 4"),
+    Case(
+        "settings that do nothing in detection",
+        f"{FIND} --set num_layers=18 --freeze-layer-pattern conv1_ --label-width 5 --num-classes 4",
+        boxes=True,
+    ),
+    Case("odd boxes", DATA, boxes(odd_labels), boxes=True),
+    Case(
+        "size of another picture",
+        DATA,
+        boxes(annotation((r"<width>\d+", "<width>640"), (r"<height>\d+", "<height>64"))),
+        boxes=True,
+    ),
+    Case(
+        "YOLO line of four numbers",
+        "train data/data.yaml",
+        yolo("names: [disc]\ntrain: train/images\n", line="0 0.5 0.5 0.4"),
+        boxes=True,
+    ),
 ]
 
 
@@ -470,7 +701,7 @@ FINE = [
 def test_it_is_warned_of_what_is_odd_and_goes_on(case: Case, ask: Callable[..., Said]) -> None:
     if case.prepare is not None:
         case.prepare(Path())
-    said = ask(words(case.command))
+    said = ask(case.words)
     assert said.told == texts()[case.name]
     assert said.status == 0
 
@@ -523,7 +754,7 @@ def test_names_of_files_cannot_write_on_the_terminal(ask: Callable[..., Said]) -
 
 @pytest.fixture
 def process(world: Path, tmp_path: Path) -> Callable[..., Said]:
-    shutil.copytree(world, tmp_path, dirs_exist_ok=True)
+    lay_out(world, tmp_path)
 
     def run(command: str, limit: str = "", **variables: str) -> Said:
         line = shlex.join([sys.executable, "-m", "foveal.cli.main", *words(command)])

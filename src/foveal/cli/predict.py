@@ -74,11 +74,8 @@ def command(
     files = find_pictures(pictures)
     predictor = load(model, device=device, epoch=epoch)
     _refuse(model, isinstance(predictor, Predictor), coco, top_k=top_k, embed=embed, classes=classes, coco_ids=coco_ids)
-    if draw is not None:
-        try:
-            draw.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"can't be made: {error.strerror}", str(draw), "Name another folder for --draw.") from error
+    for folder, option in ((draw, "--draw"), (coco and coco.parent, "--coco")):
+        _make(folder, option)
     if isinstance(predictor, Predictor):
         if embed:
             unreadable = _embed(predictor, files)
@@ -89,6 +86,18 @@ def command(
     if unreadable:
         say_warning(f"{unreadable} of {len(files)} pictures could not be read")
         sys.exit(1)
+
+
+def _make(folder: Path | None, option: str) -> None:
+    """Make a folder that is written into, before there is anything to write. Raises UserError."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"can't be made: {error.strerror}", str(folder), f"Name another folder for {option}."
+        ) from error
 
 
 def _refuse(

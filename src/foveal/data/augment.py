@@ -61,7 +61,7 @@ ASPECT = (
 )  # of that part, relative to what the rule shows when asking: the network's input, or the picture
 JITTER = 0.2  # random_resized_crop scales brightness, contrast and saturation by 1 - JITTER to 1 + JITTER
 _TRIES = 10  # parts drawn before the largest middle one is taken
-_PADDED = 8  # pad_crop adds 1/8 of the input's side on each border
+_PADDED = 14  # pad_crop adds 1/14 of the input's side on each border (2 pixels of 28)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class AnchorLayout:
 SIX_SIZES = ((0.1, 0.141), (0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))
 SIX_RATIOS = (THREE, FIVE, FIVE, FIVE, THREE, THREE)
 SIX = AnchorLayout(SIX_SIZES, SIX_RATIOS)
+OURS = AnchorLayout(((0.06, 0.1), (0.14, 0.2), (0.28, 0.36), (0.45, 0.54), (0.63, 0.72), (0.81, 0.9)), SIX_RATIOS)
+"""For timm's networks, which the original has not: from smaller anchors on, as small objects are many people's."""
 VGG_SMALL = AnchorLayout(SIX_SIZES, SIX_RATIOS, ((300, (8, 16, 32, 64, 100, 300)),))
 VGG_LARGE = AnchorLayout(
     ((0.07, 0.1025), (0.15, 0.2121), (0.3, 0.3674), (0.45, 0.5196), (0.6, 0.6708), (0.75, 0.8216), (0.9, 0.9721)),

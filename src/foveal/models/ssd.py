@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.models.anchors import SIX, VGG_LARGE, VGG_SMALL, AnchorLayout
+from foveal.models.anchors import OURS, SIX, VGG_LARGE, VGG_SMALL, AnchorLayout
 from foveal.models.backbone import backbone_maps
 from foveal.models.depths import scaled
 from foveal.models.resnet import ResNet
@@ -59,7 +59,7 @@ class SsdPlan:
 
 
 RESNET = SsdPlan(SIX, (Further(512, 2, 1), Further(256, 2, 1), Further(256, 2, 1), Further(128, 2, 1)))
-TIMM = SsdPlan(SIX, (Further(512, 2, 1), Further(256, 2, 1), Further(256, 2, 1)), normed=True)
+TIMM = SsdPlan(OURS, (Further(512, 2, 1), Further(256, 2, 1), Further(256, 2, 1)), normed=True)
 
 
 def vgg_plan(side: int) -> SsdPlan:

@@ -149,7 +149,7 @@ def train(
         finished = find_finished(out, identity)
         if finished is not None:
             tell(Said(f"this run is finished already; for a new one name another output folder than {out}"))
-            figures = _scalars(open_artifact(out / "model")[0].metrics)
+            figures = _figures(open_artifact(out / "model")[0])
             archive = str(out / "model.tar.gz")
             return Result(str(out / "model"), archive, figures, finished["best_epoch"], finished["stopped"])
         kept = [journal(out / "metrics.jsonl"), bad_records(out / "bad_records.jsonl")]
@@ -271,6 +271,9 @@ def _network(
         network.get_parameter(name).requires_grad_(False)
     if frozen:
         tell(Said(f"{len(frozen)} parameters are frozen: {frozen[0]} to {frozen[-1]}"))
+    pattern = resolved.settings.to_dict().get("freeze_layer_pattern")
+    if pattern and not frozen:
+        tell(Said(f"freeze_layer_pattern={pattern} matches no parameter: all of them learn", warning=True))
     if not fresh:
         return network
     if earlier is not None:
@@ -361,7 +364,7 @@ def _end(out: Path, identity: dict[str, Any], progress: Progress, tell: Listener
     """Pack the artifact of a run that has ended, and mark the run as finished; a stopped one can go on later."""
     model = out / "model"
     artifact, _ = open_artifact(model)
-    figures = _scalars(artifact.metrics)
+    figures = _figures(artifact)
     if progress.stopped:
         return Result(str(model), "", figures, progress.best_epoch, progress.stopped)
     archive = out / "model.tar.gz"
@@ -373,9 +376,10 @@ def _end(out: Path, identity: dict[str, Any], progress: Progress, tell: Listener
     return result
 
 
-def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The single numbers among everything judged."""
-    return {name: value for name, value in metrics.items() if isinstance(value, float)}
+def _figures(artifact: Artifact) -> dict[str, float]:
+    """The single numbers among everything judged, without those that only say how it was judged."""
+    found = artifact.metrics.items()
+    return {name: value for name, value in found if isinstance(value, float) and name not in artifact.settings}
 
 
 def _identity(settings: Settings, pictures: Pictures, model: str | Path | None) -> dict[str, Any]:
