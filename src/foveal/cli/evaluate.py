@@ -118,9 +118,8 @@ def show_boxes(details: Mapping[str, Any]) -> None:
     lines = [f"mAP {told(details['mAP'])} on {details['count']:,} pictures ({rule})"]
     if details.get("mAP_50_95") is not None:
         lines.append(f"COCO: mAP 0.50 to 0.95 {told(details['mAP_50_95'])}, at 0.50 {told(details['mAP_50'])}")
-    lines.append(
-        f"at each class's confidence, as training chose it: recall {told(details['recall'])}, precision {told(details['precision'])}"
-    )
+    rates = f"recall {told(details['recall'])}, precision {told(details['precision'])}"
+    lines.append(f"at each class's confidence, as training chose it: {rates}")
     if details["empty_pictures"]:
         false = told(details["false_alarms_per_empty_picture"], 3)
         lines.append(f"{details['empty_pictures']:,} pictures without objects: {false} false alarms in each")

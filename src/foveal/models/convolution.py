@@ -73,7 +73,7 @@ class Convolution(nn.Conv2d):
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -81,8 +81,8 @@ class _Convolve(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, padding, dilation)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.shape
         by_x, by_weight, by_bias = ctx.needs_input_grad[:3]
@@ -142,9 +142,7 @@ def _add_pieces(found: Tensor, pictures: Tensor, wanted: Tensor, padding: Pair) 
                     found[i, j].addmm_(left, right[distance : distance + length])
 
 
-def _add_places(
-    found: Tensor, pictures: Tensor, wanted: Tensor, stride: Pair, padding: Pair, dilation: Pair
-) -> None:
+def _add_places(found: Tensor, pictures: Tensor, wanted: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> None:
     """Place by place of the kernel, with a copy of what it saw."""
     rows, columns, filters = wanted.shape[1:]
     padded = F.pad(pictures, (0, 0, padding[1], padding[1], padding[0], padding[0]))
