@@ -69,7 +69,7 @@ def test_the_crop_leaves_nothing_of_an_object_whose_centre_is_outside() -> None:
 def test_it_costs_as_much_as_its_hardest_background(detector: Detector, given: Example) -> None:
     found = costs(detector, given, 32)
     assert found.shares.tolist() == [32, 0]
-    assert float(found.mean(found.shares)) > 0
+    assert float(found.mean(found.shares).detach()) > 0
     logits, _, _ = detector(given.pixels)
     background = logits.log_softmax(dim=2)[0, :, 0]
     hardest = -background.sort().values[:32]

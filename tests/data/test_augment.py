@@ -225,11 +225,12 @@ def test_a_level_takes_the_same_numbers_whatever_the_picture() -> None:
         assert len(states) == 1, level
 
 
-def test_pad_crop_reaches_an_eighth_beyond_each_side_and_reflects() -> None:
-    rule = Preprocessing("crop", 1, 32, 32, 32)
-    corners = np.array([draw_parameters("pad_crop", (32, 32), rule, rng(i)).corner for i in range(400)])
+def test_pad_crop_reaches_a_fourteenth_beyond_each_side_and_reflects() -> None:
+    small = Preprocessing("crop", 1, 28, 28, 28)
+    corners = np.array([draw_parameters("pad_crop", (28, 28), small, rng(i)).corner for i in range(400)])
     assert corners.min(axis=0).tolist() == [0, 0]
-    assert corners.max(axis=0).tolist() == [8, 8]
+    assert corners.max(axis=0).tolist() == [4, 4]
+    rule = Preprocessing("crop", 1, 32, 32, 32)
     image = noise(32, 32, 1)
     assert np.array_equal(apply(image, Draw(corner=(4, 4), padded=4), rule), image)
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
