@@ -295,7 +295,7 @@ def test_parameters_with_multipliers_have_groups_of_their_own_in_the_order_of_th
 def test_a_network_that_is_frozen_whole_is_refused() -> None:
     network = small_network().requires_grad_(False)
     with pytest.raises(
-        UserError, match=r"^every parameter of the network is frozen: nothing is left to train"
+        UserError, match=r"^freeze_layer_pattern: every parameter of the network is frozen: nothing is left to train"
     ) as caught:
         built("sgd", network)
     assert caught.value.setting == "freeze_layer_pattern"

@@ -75,7 +75,7 @@ def build_optimizer(
     if not groups:
         raise UserError(
             "every parameter of the network is frozen: nothing is left to train",
-            "",
+            "freeze_layer_pattern",
             "Narrow freeze_layer_pattern, or leave it out.",
             "freeze_layer_pattern",
         )
