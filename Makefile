@@ -1,6 +1,6 @@
 # make venv    sets up .venv with the command foveal in it
 # make test    sets up what the tests need, and runs them
-# make demo    trains on 60,000 real pictures, start to end, and shows what it made
+# make demo    trains on real pictures, start to end, a classifier and a detector, and shows what it made
 # make help    the other targets
 #
 # PYTHON=python3.12   the Python to use (3.11 or newer)
@@ -51,7 +51,7 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 	  echo "$(PYTHON) cannot make virtual environments: its module venv or ensurepip is missing."; \
 	  echo "On Debian and Ubuntu, as root: apt-get install python3-venv. Or name another Python: make venv PYTHON=..."; \
 	  exit 1; }
-	@rm -f $@ $(VENV)/dev.stamp  # what fails below is not taken for done the next time
+	@rm -f $@ $(VENV)/dev.stamp $(VENV)/timm.stamp  # what fails below is not taken for done the next time
 	@sed -i.bak 's/^include-system-site-packages = .*/include-system-site-packages = $(if $(filter none,$(TORCH)),true,false)/' \
 	  $(VENV)/pyvenv.cfg && rm -f $(VENV)/pyvenv.cfg.bak
 ifeq ($(strip $(TORCH)),pinned)
@@ -82,8 +82,15 @@ test: $(VENV)/dev.stamp
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'slow or not slow' $(ARGS)
 
+# the second part of the demo wants timm; without it the first still runs
+$(VENV)/timm.stamp: $(VENV)/core.stamp
+	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[timm]'
+	@touch $@
+
 demo: $(VENV)/core.stamp
 	$(BIN)/python examples/fashion_mnist/demo.py $(ARGS)
+	@$(MAKE) --no-print-directory $(VENV)/timm.stamp || echo "The extra timm could not be installed."
+	$(BIN)/python examples/blood_cells/demo.py $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -15,15 +15,18 @@ import argparse
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 import foveal
+from foveal.algorithms.detection import ask, collect
+from foveal.data.loader import Decoder
 from foveal.data.recognise import open_data
 from foveal.evaluation import evaluate
-from foveal.metrics.detection import false_alarms, match
+from foveal.judging.detection import DetectionJudgement, judge_detection
 from foveal.predictor import DetectionPredictor, load
 
 RECALLS = (0.7, 0.8)
@@ -72,27 +75,27 @@ def make_set(source: Path, out: Path) -> None:
                 (out / split / "Annotations" / f"{name}.xml").write_text(without, encoding="utf-8")
 
 
-def at_recall(model: DetectionPredictor, data: Path, recall: float) -> float:
-    """False alarms per empty test picture at the confidence at which ``recall`` of all objects are found."""
-    from foveal.algorithms.detection import ask, collect
-    from foveal.data.loader import Decoder
-    from foveal.judging.detection import _found, _objects
-
+def at_recall(model: DetectionPredictor, data: Path, recalls: Sequence[float]) -> list[float]:
+    """False alarms per empty test picture at the confidence at which each share of all objects is found."""
     source = open_data(data, task="boxes").test
     assert source is not None
     answers = collect(ask(model.network, Decoder(source, 3), model.rule, model.suppression, 1))
-    matches = match(_objects(answers.truths), _found(answers.found), 0.5, len(model.class_names))
-    low, high = 0.0, 1.0
-    from foveal.metrics.detection import counts_at
 
-    for _ in range(40):  # recall falls with confidence
-        middle = (low + high) / 2
-        counts = counts_at(matches, np.full(len(model.class_names), middle))
-        if counts.found.sum() / counts.objects.sum() >= recall:
-            low = middle
-        else:
-            high = middle
-    return float(false_alarms(matches, np.full(len(model.class_names), low), len(answers.truths)))
+    def judged(confidence: float) -> DetectionJudgement:
+        return judge_detection(answers.truths, answers.found, model.class_names, coco=False, confidence=confidence)
+
+    alarms = []
+    for recall in recalls:
+        low, high = 0.0, 1.0
+        for _ in range(20):  # recall falls with confidence
+            middle = (low + high) / 2
+            counts = judged(middle).classes
+            if counts.found.sum() / counts.objects.sum() >= recall:
+                low = middle
+            else:
+                high = middle
+        alarms.append(judged(low).false_alarms_per_empty_picture)
+    return alarms
 
 
 def main() -> None:
@@ -122,7 +125,8 @@ def main() -> None:
             assert isinstance(model, DetectionPredictor)
             judged = evaluate(model, data, split="test")
             line = {"seed": seed, "negatives": negatives, "mAP": judged.verdict.figures["mAP"]}
-            line |= {f"false_alarms_at_recall_{recall:g}": at_recall(model, data, recall) for recall in RECALLS}
+            for recall, alarms in zip(RECALLS, at_recall(model, data, RECALLS), strict=True):
+                line[f"false_alarms_at_recall_{recall:g}"] = alarms
             print(json.dumps(line), flush=True)
 
 
