@@ -8,7 +8,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +64,81 @@ def shape_picture(shape: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     colour = rng.integers(150, 256, size=3) + rng.integers(-20, 1, size=(SIDE, SIDE, 3))
     picture[inside] = colour[inside]
     return picture.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An S3 bucket of moto's server, and boto3's client to it."""
+
+    name: str
+    client: Any
+
+    def put(self, key: str, content: bytes) -> str:
+        """Store an object; returns its address."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+        return f"s3://{self.name}/{key}"
+
+    def put_folder(self, folder: Path, prefix: str) -> str:
+        """Store all files below a folder; returns the address of ``prefix``."""
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                self.put(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+        return f"s3://{self.name}/{prefix}"
+
+    def remove(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.name, Key=key)
+
+
+_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("http://%s:%s" % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of an S3 server on this machine, a process of its own."""
+    for part in ("obstore", "boto3", "moto"):
+        pytest.importorskip(part, reason=f"needs {part}: pip install foveal[cloud] boto3 moto[server]")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-c", _SERVER], text=True, **pipes)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.communicate()
+
+
+@pytest.fixture
+def cloudless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No credentials, no settings of clouds, and an empty home and cache; the home."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "FOVEAL_CACHE")):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return home
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, cloudless: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, and an environment that leads to it."""
+    import boto3
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": s3_endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.Session(region_name="us-east-1").client("s3")
+    name = f"photos-{os.urandom(4).hex()}"
+    client.create_bucket(Bucket=name)
+    yield Bucket(name, client)
+    client.close()

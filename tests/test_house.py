@@ -49,6 +49,7 @@ FLOORS = {
 # Rooms that share a floor and lean on one another, each with the reason; never in both directions.
 BESIDE = {
     ("files", "errors"): "a locked folder is told as a UserError",
+    ("formats", "storage"): "a picture may be an object in a store, fetched when it is read",
     ("weights", "models"): "weights are recognised by the networks they fit",
     ("algorithms", "artifact"): "incremental training takes network and preprocessing from an earlier model",
     ("evaluation", "predictor"): "evaluating is asking a predictor about labelled pictures",

@@ -19,15 +19,28 @@ if TYPE_CHECKING:
     from foveal.errors import BadPicture, UserError
     from foveal.evaluation import evaluate
     from foveal.predictor import Prediction, Predictor, load
+    from foveal.records import Reading
     from foveal.training.run import Result, train
 
-__all__ = ["BadPicture", "Display", "Prediction", "Predictor", "Result", "UserError", "evaluate", "load", "train"]
+__all__ = [
+    "BadPicture",
+    "Display",
+    "Prediction",
+    "Predictor",
+    "Reading",
+    "Result",
+    "UserError",
+    "evaluate",
+    "load",
+    "train",
+]
 
 _HOMES = {
     "BadPicture": "foveal.errors",
     "Display": "foveal.display",
     "Prediction": "foveal.predictor",
     "Predictor": "foveal.predictor",
+    "Reading": "foveal.records",
     "Result": "foveal.training.run",
     "UserError": "foveal.errors",
     "evaluate": "foveal.evaluation",

@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from foveal.data.remote import local
 from foveal.errors import UserError
 from foveal.files import sha256, write_aside, write_json
 
@@ -171,13 +172,14 @@ def open_artifact(path: str | Path, epoch: int | None = None) -> tuple[Artifact,
     """Read an artifact's description and weights.
 
     Args:
-        path: the artifact's folder, the folder of the training run that holds it, or its ``model.tar.gz``.
+        path: the artifact's folder, the folder of the training run that holds it, or its ``model.tar.gz``;
+            or an address of these (``s3://models/photos/model.tar.gz``).
         epoch: take the weights of this stored epoch (from 1) instead of the best one's.
 
     Raises:
         UserError: when it is no artifact, of a newer format, torn, or has no such epoch.
     """
-    place = Path(path)
+    place = local(path)
     member = WEIGHTS if epoch is None else f"epochs/{epoch:04d}.safetensors"
     files = _read_folder(place, member) if place.is_dir() else _read_archive(place, member)
     if DESCRIPTION not in files:

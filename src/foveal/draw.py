@@ -192,14 +192,7 @@ def boxes_sheet(
     columns = max(1, min(columns, len(pictures)))
     gap = 12
     tiles = [
-        draw_boxes(
-            np.asarray(_within(_picture(image), tile)),
-            found[i],
-            class_names,
-            None if truths is None else truths[i],
-            smallest=1,
-            named=len(found[i].cls) <= _FEW,
-        )
+        thumbnail(image, tile, found[i], class_names, None if truths is None else truths[i])
         for i, image in enumerate(pictures)
     ]
     tops = [gap]
@@ -213,6 +206,26 @@ def boxes_sheet(
         sheet.paste(each, (gap + i % columns * (tile + gap) + (tile - each.width) // 2, tops[i // columns]))
     sheet.paste(legend, (gap, tops[-1]))
     return sheet
+
+
+def thumbnail(
+    image: NDArray[np.uint8],
+    side: int,
+    boxes: Detections | Boxes | None = None,
+    class_names: Sequence[str] = (),
+    truth: Boxes | None = None,
+) -> Image.Image:
+    """The picture whole, aspect kept, within ``side`` pixels, and its boxes on it, with names where they are few.
+
+    Args:
+        image: uint8 [H, W, C]; what is smaller is enlarged by a whole factor.
+        boxes, class_names, truth: as of ``draw_boxes``.
+    """
+    picture = _within(_picture(image), side)
+    if boxes is None:
+        return picture
+    few = len(boxes.cls) <= _FEW
+    return draw_boxes(np.asarray(picture), boxes, class_names, truth, smallest=1, named=few)
 
 
 def colour_of(cls: int) -> Colour:

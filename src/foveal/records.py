@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -141,12 +142,40 @@ class BoxSource(Source, Protocol):
         """The objects of one picture as stored, without reading the picture. Raises BadPicture for a broken label."""
 
 
+TaskName = Literal["classes", "multi-label", "boxes"]
+"""What pictures carry."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text of labels is to be read, where it doesn't tell itself.
+
+    Attributes:
+        labels: of a table, the columns that hold 0 or 1, one a class; or the one column whose cells list classes.
+        label_attribute: of an augmented manifest, the attribute that holds the label.
+        label_format: of an augmented manifest, what its lists of numbers are.
+        columns: of a text of boxes, what the fields of a line are.
+        separator: between the fields of a line; None for blanks and tabs.
+        unit: of a text of boxes, the unit of its coordinates.
+        names: class number -> name, where labels are numbers.
+    """
+
+    labels: tuple[str, ...] = ()
+    label_attribute: str | None = None
+    label_format: Literal["multi-hot", "class-id"] | None = None
+    columns: tuple[str, ...] = ()
+    separator: str | None = None
+    unit: Literal["pixel", "fraction"] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What a path held: its splits, its class names in label order, and what was decided on the way.
 
     ``said`` has one line a decision ("found folders per class: 10 classes, 60,000 pictures"). ``task`` tells what the
-    pictures carry; with ``boxes`` every source is a ``BoxSource``.
+    pictures carry: one class each (``classes``); any number of them (``multi-label``: every label is a row of as many
+    numbers as there are classes, 1 for those that it has, else 0); or ``boxes`` (every source is a ``BoxSource``).
     """
 
     train: Source
@@ -155,4 +184,4 @@ class Dataset:
     class_names: tuple[str, ...]
     named: bool
     said: tuple[str, ...] = field(default=())
-    task: Literal["classes", "boxes"] = "classes"
+    task: TaskName = "classes"

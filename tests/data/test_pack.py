@@ -13,8 +13,9 @@ from PIL import Image
 
 from foveal.data.boxes import to_pixels
 from foveal.data.decode import decode_upright
-from foveal.data.pack import pack
+from foveal.data.pack import Packing, list_pictures, pack
 from foveal.data.recognise import open_data
+from foveal.data.reencode import Encoding
 from foveal.errors import UserError
 from foveal.formats.imagerecord import pack as pack_record
 from foveal.formats.recordio import write_records
@@ -59,7 +60,7 @@ def test_the_order_is_seeded_or_kept(photos, tmp_path):
     data = open_data(photos).train
     orders = []
     for name, seed in (("a", None), ("b", 1), ("c", 1)):
-        pack(data, tmp_path / name, shuffle_seed=seed)
+        pack(data, tmp_path / name, Packing(shuffle_seed=seed))
         orders.append([int(line.split("\t")[0]) for line in (tmp_path / name / "train.idx").read_text().splitlines()])
     assert orders[0] == [0, 1, 2]
     assert orders[1] == orders[2]
@@ -71,13 +72,13 @@ def test_files_that_are_there_stay_unless_told(photos, tmp_path):
     pack(data, tmp_path / "out")
     before = (tmp_path / "out" / "train.rec").read_bytes()
     with pytest.raises(UserError) as caught:
-        pack(data, tmp_path / "out", shuffle_seed=5, resize=8)
+        pack(data, tmp_path / "out", Packing(Encoding(8), shuffle_seed=5))
     assert str(caught.value) == (
         f"{tmp_path}/out: train.rec, val.rec, test.rec, train.idx, val.idx, test.idx, classes.txt are there already\n"
         "Choose another folder, or overwrite them (--overwrite)."
     )
     assert (tmp_path / "out" / "train.rec").read_bytes() == before
-    pack(data.train, tmp_path / "out", resize=8, overwrite=True)
+    pack(data.train, tmp_path / "out", Packing(Encoding(8)), overwrite=True)
     assert (tmp_path / "out" / "train.rec").read_bytes() != before
     assert not (tmp_path / "out" / "val.rec").exists()
 
@@ -97,7 +98,7 @@ def test_files_that_are_there_stay_unless_told(photos, tmp_path):
 def test_resized_pictures_keep_aspect_and_kind(tmp_path, picture, kind, mode, size):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.png").write_bytes(picture)
-    pack(open_data(tmp_path / "in"), tmp_path / "out", resize=16)
+    pack(open_data(tmp_path / "in"), tmp_path / "out", Packing(Encoding(16)))
     image = Image.open(io.BytesIO(open_data(tmp_path / "out").train.read(0).picture))
     assert (image.format, image.size) == (kind, size)
     if picture[:3] != b"GIF":
@@ -109,7 +110,7 @@ def test_resizing_turns_pictures_upright(tmp_path):
     exif[0x0112] = 6  # lies on its side
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/1.jpg").write_bytes(encoded((40, 30), kind="JPEG", exif=exif))
-    pack(open_data(tmp_path / "in"), tmp_path / "out", resize=15)
+    pack(open_data(tmp_path / "in"), tmp_path / "out", Packing(Encoding(15)))
     image = Image.open(io.BytesIO(open_data(tmp_path / "out").train.read(0).picture))
     assert image.size == (15, 20)
     assert 0x0112 not in image.getexif()
@@ -118,7 +119,7 @@ def test_resizing_turns_pictures_upright(tmp_path):
 def test_sixteen_bits_are_cut_to_eight(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     Image.fromarray(np.full((4, 4), 0x8040, np.uint16)).save(tmp_path / "in/a/1.png")
-    pack(open_data(tmp_path / "in"), tmp_path / "out", pass_through=False)
+    pack(open_data(tmp_path / "in"), tmp_path / "out", Packing(Encoding()))
     image = Image.open(io.BytesIO(open_data(tmp_path / "out").train.read(0).picture))
     assert image.getpixel((0, 0)) == 0x80
 
@@ -126,7 +127,7 @@ def test_sixteen_bits_are_cut_to_eight(tmp_path):
 def test_what_is_no_picture_is_left_out_and_named(photos, tmp_path):
     (photos / "train/cat/broken.jpg").write_bytes(b"not a picture")
     (photos / "train/cat/empty.jpg").write_bytes(b"")
-    report = pack(open_data(photos), tmp_path / "out", shuffle_seed=None)
+    report = pack(open_data(photos), tmp_path / "out", Packing(shuffle_seed=None))
     assert report.counts["train"] == 3
     assert [(bad.where, bad.reason) for bad in report.bad] == [
         (str(photos / "train/cat/broken.jpg"), "is not a picture of a known kind"),
@@ -190,7 +191,7 @@ def pixels(source, row):
 
 def test_boxes_become_fractions_and_come_back(tmp_path):
     data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 0), (2, 0, 0, 40, 30, 0)], [], [(2, 30, 20, 20, 20, 0)])
-    report = pack(data, tmp_path / "out", shuffle_seed=None)
+    report = pack(data, tmp_path / "out", Packing(shuffle_seed=None))
     again = open_data(tmp_path / "out", task=None)
     assert (again.task, again.class_names) == ("boxes", ("cat", "dog"))
     assert again.train.stored(0).tolist() == np.float32([2, 5, 0, 0.25, 0.1, 0.75, 0.6, 1, 0, 0, 1, 1]).tolist()
@@ -204,7 +205,7 @@ def test_boxes_become_fractions_and_come_back(tmp_path):
 
 def test_sizes_go_into_the_header_when_asked_for_and_marks_into_a_sixth_number(tmp_path):
     data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 1), (2, 0, 0, 40, 30, 0)], [])
-    report = pack(data, tmp_path / "out", shuffle_seed=None, size_header=True)
+    report = pack(data, tmp_path / "out", Packing(shuffle_seed=None, size_header=True))
     again = open_data(tmp_path / "out", task="boxes").train
     assert again.stored(0).tolist() == np.float32([4, 6, 40, 30, 0, 0.25, 0.1, 0.75, 0.6, 1, 1, 0, 0, 1, 1, 0]).tolist()
     assert again.stored(1).tolist() == [4, 6, 40, 30]
@@ -219,8 +220,8 @@ def test_labels_of_records_are_written_again_to_the_byte(tmp_path):
     source = open_data(FIXTURE, task="boxes").train
     payloads = [(row, pack_record(encoded(seed=row), source.stored(row), row)) for row in range(len(source))]
     write_records(tmp_path / "train.rec", payloads)
-    for name, options in (("a", {}), ("b", {"resize": 8, "size_header": True})):
-        pack(open_data(tmp_path / "train.rec", task=None), tmp_path / name, shuffle_seed=None, **options)
+    for name, packing in (("a", Packing(None, None)), ("b", Packing(Encoding(8), None, size_header=True))):
+        pack(open_data(tmp_path / "train.rec", task=None), tmp_path / name, packing)
         again = open_data(tmp_path / name, task="boxes").train
         assert [again.stored(row).tobytes() for row in range(7)] == [source.stored(row).tobytes() for row in range(7)]
     assert (tmp_path / "a" / "train.rec").read_bytes() == (tmp_path / "train.rec").read_bytes()
@@ -233,7 +234,7 @@ def test_boxes_of_pictures_that_lie_on_their_side_follow_them(tmp_path, resize):
     data = coco(
         tmp_path / "in", [(1, 10, 3, 20, 15, 0)], kind="JPEG", exif=exif
     )  # boxes of the picture as it is stored
-    pack(data, tmp_path / "out", resize=resize)
+    pack(data, tmp_path / "out", Packing(resize and Encoding(resize)))
     again = open_data(tmp_path / "out", task="boxes").train
     upright = np.float32([30 - 3 - 15, 10, 30 - 3, 30]) / np.float32([30, 40, 30, 40])
     assert np.allclose(again.boxes(0).values, [upright], atol=1e-6)
@@ -253,7 +254,7 @@ def test_real_blood_cells_are_packed_whole(shared, tmp_path):
         with zipfile.ZipFile(shared / "data" / "bccd" / f"{split}.zip") as archive:
             archive.extractall(tmp_path / "bccd")
     data = open_data(tmp_path / "bccd", task=None)
-    report = pack(data, tmp_path / "out", shuffle_seed=None)
+    report = pack(data, tmp_path / "out", Packing(shuffle_seed=None))
     again = open_data(tmp_path / "out", task=None)
     assert (data.task, again.task, again.class_names) == ("boxes", "boxes", ("Platelets", "RBC", "WBC"))
     counted = {}

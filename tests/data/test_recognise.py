@@ -487,3 +487,51 @@ def test_real_blood_cells_by_official_lists_are_those_of_the_folders(shared, tmp
         (lists / path.name).write_bytes(path.read_bytes())
     data = open_data(tmp_path, task=None)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [205, 87, 72]
+
+
+def several(path, *labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = (np.array(label, dtype=np.float32) for label in labels)
+    write_records(path, ((row, pack(b"picture %d" % row, label, row)) for row, label in enumerate(rows)))
+    return path
+
+
+def test_rows_of_0_and_1_of_one_width_are_several_labels_a_picture(tmp_path):
+    path = several(tmp_path / "train.rec", [1, 0, 1], [0, 0, 0])
+    data = open_data(path, task=None)
+    assert (data.task, data.class_names, data.named) == ("multi-label", ("0", "1", "2"), False)
+    assert data.train.read(0).label.tolist() == [1, 0, 1]
+    assert data.said == ("train: RecordIO, 2 pictures with several labels (1.0 on average)",)
+    assert open_data(path).task == open_data(path, task="multi-label").task == "multi-label"
+    make(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "classes.txt").write_text("cat\ndog\ncow\n")
+    (tmp_path / "a.lst").write_text("0\t1\t0\t1\t1.jpg\n1\t0\t1\t0\t2.jpg\n")
+    data = open_data(tmp_path / "a.lst", task="multi-label")
+    assert (data.class_names, data.train.labels().values.tolist()) == (("cat", "dog", "cow"), [1, 0, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("labels", [[[1, 0], [1, 0, 0]], [[1, 2], [1, 0]], [[1], [0]], [[2, 5, 0, 0, 0, 1, 1]]])
+def test_other_numbers_are_not_several_labels(tmp_path, labels):
+    path = several(tmp_path / "train.rec", *labels)
+    assert open_data(path, task=None).task != "multi-label"
+    with pytest.raises(UserError, match="and data with several labels a picture is asked for"):
+        open_data(path, task="multi-label")
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "what"),
+    [
+        ("cat\ndog\n", [1, 0, 0], "its labels have 3 numbers, one a class, but 2 classes are named"),
+        ("", [1, 0], "the validation data has labels of 2 classes, the training data of 3"),
+        ("", [1], "the validation data has one label a picture, the training data several"),
+    ],
+)
+def test_rows_of_labels_have_a_number_for_each_class_in_all_splits(tmp_path, names, labels, what):
+    several(tmp_path / "train.rec", [1, 0, 1])
+    several(tmp_path / "val.rec", labels)
+    if names:
+        (tmp_path / "classes.txt").write_text(names)
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path)
+    assert caught.value.what == what
+    assert caught.value.remedy

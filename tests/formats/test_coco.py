@@ -54,7 +54,8 @@ def test_corners_sizes_classes_and_crowds(tmp_path):
     path.write_text(json.dumps(data))
     source, said = read_coco(coco_place(path))
     assert isinstance(source, BoxSource)
-    assert (source.class_names, said, source.bad) == (("cat", "dog"), (), ())
+    assert (source.class_names, source.bad) == (("cat", "dog"), ())
+    assert said == ("category ids: 0 to 7 with gaps; the classes are numbered 0 to 1 in their order",)
     boxes = source.boxes(0)
     assert boxes.values.tolist() == [[1.5, 2, 31.5, 42], [0, 0, 64, 48]]
     assert (boxes.cls.tolist(), boxes.crowd.tolist(), boxes.difficult.any()) == ([1, 0], [False, True], False)

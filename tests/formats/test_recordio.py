@@ -85,7 +85,7 @@ def test_damage_that_mxnet_finds_is_named(name):
         ("cflag_end_alone", 84, "a last part without a first part before it"),
         ("cflag_middle_alone", 84, "a middle part without a first part before it"),
         ("cflag_start_then_whole", 84, "a first part without a last part: another record starts at byte 116"),
-        ("cflag_start_eof", 84, "cut short: the file ends before the last part of a record of 1 or more parts"),
+        ("cflag_start_eof", 84, "cut short: the file ends before the last part of this record"),
         ("cflag_5", 84, "a part of unknown kind 5"),
         ("trunc_payload", 232, "cut short: 46 bytes are announced, the file ends after 20"),
         ("trailing_3", 288, "cut short: 3 bytes at the end of the file hold no record"),

@@ -23,7 +23,10 @@ def xml(*objects, size=(64, 48), filename="x.jpg"):
 
 def voc(folder, *names, pictures="JPEGImages", annotations="Annotations", objects=(("cat", 1, 2, 30, 40, 0),)):
     for name in names:
-        for place, suffix, content in ((pictures, "jpg", name.encode()), (annotations, "xml", xml(*objects))):
+        for place, suffix, content in (
+            (pictures, "jpg", name.encode()),
+            (annotations, "xml", xml(*objects, filename=f"{name.rpartition('/')[2]}.jpg")),
+        ):
             (folder / place / f"{name}.{suffix}").parent.mkdir(parents=True, exist_ok=True)
             (folder / place / f"{name}.{suffix}").write_bytes(content)
     return folder
@@ -141,8 +144,13 @@ def test_folders_of_splits_inside(tmp_path):
 def test_the_name_of_the_xml_tells_the_picture_and_filename_only_without_it(tmp_path):
     voc(tmp_path, "0001", "x")
     (tmp_path / "Annotations" / "7.xml").write_bytes(xml(filename="0001.jpg"))
-    source, _ = read_voc(find_voc(tmp_path)["all"])
+    (tmp_path / "Annotations" / "x.xml").write_bytes(xml(filename="P00004.jpg"))
+    source, said = read_voc(find_voc(tmp_path)["all"])
     assert source.files == ("0001.jpg", "0001.jpg", "x.jpg")
+    assert said == (
+        "other names: 1 annotation taken for the picture of the same name, and not for the one named inside; "
+        "the first: x.xml names P00004.jpg",
+    )
     assert [source.read(row).key for row in range(2)] == ["0001.jpg (0001.xml)", "0001.jpg (7.xml)"]
 
 

@@ -1,6 +1,7 @@
 """Cases of MXNet's multibox operators, as the zip files of fixtures hold them.
 
-A test that takes ``multibox_target_case`` or ``multibox_detection_case`` runs once for each case of that file;
+A test that takes ``multibox_prior_case``, ``multibox_target_case`` or ``multibox_detection_case`` runs once for each case
+of that file;
 ``multibox_cases`` opens another file of the kind.
 """
 
@@ -20,7 +21,9 @@ import pytest
 from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "models"
-FILES = {"multibox_target_case": "multibox_target.zip", "multibox_detection_case": "multibox_detection.zip"}
+FILES = {
+    f"{name}_case": f"{name}.zip" for name in ("multibox_prior", "multibox_target", "multibox_detection")
+}
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def mixed_pictures(voc: Path, draw: Callable[..., object], xml: Callable[..., st
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory, drawing: tuple[Callable[..., object], Callable[..., str]]) -> Path:
     folder = tmp_path_factory.mktemp("mixed") / "voc"
-    mixed_pictures(folder, *drawing, count=56)
+    mixed_pictures(folder, *drawing, count=200)
     return folder
 
 
@@ -215,7 +215,7 @@ def test_rows_do_not_depend_on_the_batch_and_evaluate_judges_the_same_ones(train
             assert all(tied(row, b, 1e-4) for row in unmatched(a, b, 1e-4)), mine.picture
             assert all(tied(row, a, 1e-4) for row in unmatched(b, a, 1e-4)), mine.picture
             counted += len(a)
-    assert counted > 300
+    assert counted > 1000
     evaluated = foveal.evaluate(model, mixed, split="all").verdict
     found = [each.found for each in answers[8] if isinstance(each, Detected)]
     assert judge_detection(truths(mixed, "train"), found, NAMES).mean_ap == evaluated.figures["mAP"]
@@ -433,9 +433,20 @@ def test_early_stopping_goes_by_map_and_epochs_are_kept(few_boxes: Path, tmp_pat
     assert 2 <= epochs < 9
     stored = sorted(path.name for path in (tmp_path / "run/model/epochs").iterdir())
     assert stored == [f"{number:04d}.safetensors" for number in range(1, epochs + 1)]
+    assert f" of {9 * 11 // 4}; best so far " in command("inspect", tmp_path / "run").out
     picture = listed(few_boxes, "val")[0]
     first, last = (asked(tmp_path / "run", [picture], "--min-score", 0, "--epoch", each) for each in (1, epochs))
     assert first[0]["size"] == last[0]["size"]
+
+
+def test_inspect_tells_what_a_detector_is_and_how_good(trained: Trained) -> None:
+    done = command("inspect", trained.folder / "model.tar.gz")
+    assert done.status == 0, done.err
+    _, classes, pictures, epoch, _ = done.out.splitlines()
+    assert "is a model: object-detection, SSD on mobilenetv3_small_050, " in done.out
+    assert (classes, pictures) == (f"classes (3): {', '.join(NAMES)}", "pictures: squeeze to 300 x 300, 3 channels")
+    figures = trained.model.artifact.metrics
+    assert epoch == f"epoch {trained.model.artifact.epoch}: validation mAP {figures['mAP']:.6f} on 12 pictures"
 
 
 def test_a_pattern_that_freezes_nothing_is_told(few_boxes: Path, trained: Trained, tmp_path: Path) -> None:

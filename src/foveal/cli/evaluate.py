@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from foveal.cli.shared import DEVICES, PATH, data_options, say_lines, say_warning
 from foveal.errors import UserError
+
+if TYPE_CHECKING:
+    from foveal.records import Reading
 
 
 @click.command("evaluate")
@@ -35,6 +38,7 @@ def command(
     file_column: str | None,
     label_column: str | None,
     root: Path | None,
+    reading: Reading,
     split: str | None,
     epoch: int | None,
     device: str,
@@ -62,7 +66,7 @@ def command(
         raise UserError("--top-k is for a classifier, and this is a detector", str(model), "Leave --top-k out.")
     dataset = open_data(
         data, task="boxes" if boxes else "classes", form=form, validation=validation, test=test,
-        file_column=file_column, label_column=label_column, root=root,
+        file_column=file_column, label_column=label_column, root=root, reading=reading,
     )  # fmt: skip
     say_lines(dataset.said)
     judged = evaluate(predictor, dataset, split=split, top_k=top_k)

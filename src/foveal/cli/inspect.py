@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foveal.cli.shared import PATH, data_options
+from foveal.cli.shared import PATH, data_options, say_lines
 from foveal.errors import UserError
 from foveal.progress import plain
+from foveal.storage.cache import named
 
 if TYPE_CHECKING:
     from foveal.data.facts import BoxFacts
-    from foveal.records import Source
+    from foveal.records import Reading, Source
 
 
 @click.command("inspect")
@@ -31,6 +32,7 @@ def command(
     file_column: str | None,
     label_column: str | None,
     root: Path | None,
+    reading: Reading,
     as_json: bool,
 ) -> None:
     """Tell what PATH is (data, a model, a checkpoint, a training run) and what is in it.
@@ -42,23 +44,30 @@ def command(
     foveal inspect foveal-runs/photos      what was trained, how good it is
     """
     from foveal.artifact import is_artifact
+    from foveal.data.remote import local
+    from foveal.data.unpack import is_packed_data
 
-    if not path.exists():
+    found: list[str] = []
+    path = local(path, found)
+    say_lines(found)
+    if not path.exists() and "{" not in path.name:  # else the name stands for several shards
         raise UserError("there is no such file or folder", str(path), "Check the path.")
     if path.name == "checkpoints" and any(path.glob("step-*")):
         path = path.parent
     if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():
         _run_or_checkpoint(path, as_json)
-    elif is_artifact(path):
+    elif is_artifact(path) and not is_packed_data(path):
         _artifact(path, as_json)
     elif path.suffix == ".rec" and as_json:
         sys.exit(_records(path))
     else:
-        _data(path, form, validation, test, file_column, label_column, root, as_json)
+        _data(path, form, validation, test, file_column, label_column, root, reading, as_json)
 
 
 def _artifact(path: Path, as_json: bool) -> None:
+    from foveal.algorithms.detection import NAME as DETECTION
     from foveal.artifact import open_artifact
+    from foveal.models.detector import DetectorSpec
     from foveal.models.network import NetworkSpec
 
     artifact, tensors = open_artifact(path)
@@ -67,20 +76,23 @@ def _artifact(path: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(artifact) | {"parameters": weights}, allow_nan=False))
         return
     network, rule = artifact.network, artifact.preprocessing
-    name = NetworkSpec.from_dict(network, str(path)).label
-    click.echo(f"{path} is a model: {artifact.algorithm}, {name}, {weights:,} numbers")
+    kind = DetectorSpec if artifact.algorithm == DETECTION else NetworkSpec
+    name = kind.from_dict(network, str(path)).label
+    click.echo(f"{named(str(path))} is a model: {artifact.algorithm}, {name}, {weights:,} numbers")
     click.echo(f"classes ({len(artifact.class_names)}): {plain(', '.join(artifact.class_names[:20]))}"
                + (", ..." if len(artifact.class_names) > 20 else ""))  # fmt: skip
     resize = f", shorter side to {rule['resize']}" if rule.get("resize") else ""
     click.echo(f"pictures: {rule['kind']} to {rule['height']} x {rule['width']}, {rule['channels']} channels{resize}")
-    if {"accuracy", "count"} <= artifact.metrics.keys():
-        accuracy, count = artifact.metrics["accuracy"], artifact.metrics["count"]
-        click.echo(f"epoch {artifact.epoch}: validation accuracy {accuracy:.6f} on {count:,} pictures")
+    figure = "mAP" if artifact.algorithm == DETECTION else "accuracy"
+    if artifact.metrics.get(figure) is not None:
+        value, count = artifact.metrics[figure], artifact.metrics["count"]
+        click.echo(f"epoch {artifact.epoch}: validation {figure} {value:.6f} on {count:,} pictures")
     click.echo(f"trained with recipe {artifact.settings.get('recipe')}; every setting: foveal inspect {path} --json")
 
 
 def _run_or_checkpoint(path: Path, as_json: bool) -> None:
     from foveal.training.checkpoint import read_checkpoint
+    from foveal.training.plan import Plan
 
     single = (path / "manifest.json").is_file()
     found, torn = read_checkpoint(path.parent if single else path / "checkpoints")
@@ -96,8 +108,7 @@ def _run_or_checkpoint(path: Path, as_json: bool) -> None:
     if found is None:
         click.echo("no checkpoint yet")
     else:
-        plan = found.state["plan"]
-        total = plan["epochs"] * plan["steps_per_epoch"]
+        total = Plan.from_dict(found.state["plan"]).total_steps
         click.echo(
             f"step {found.step:,} of {total:,}; best so far {found.state['best']} in epoch {found.state['best_epoch']}"
         )
@@ -124,6 +135,7 @@ def _data(
     file_column: str | None,
     label_column: str | None,
     root: Path | None,
+    reading: Reading,
     as_json: bool,
 ) -> None:
     from foveal.data.facts import look_at_boxes, look_at_pictures
@@ -132,7 +144,7 @@ def _data(
 
     dataset = open_data(
         path, task=None, form=form, validation=validation, test=test,
-        file_column=file_column, label_column=label_column, root=root,
+        file_column=file_column, label_column=label_column, root=root, reading=reading,
     )  # fmt: skip
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     there = {name: source for name, source in splits.items() if source is not None}
@@ -148,7 +160,7 @@ def _data(
         fields |= {"boxes": {name: asdict(each) for name, each in boxes.items()}} if boxes else {}
         click.echo(json.dumps(fields | {"bad": [[record.where, record.reason] for record in bad]}))
         return
-    click.echo(f"{path} is data")
+    click.echo(f"{named(str(path))} is data")
     for line in dataset.said:
         click.echo(plain(line))
     size = f"all {facts.width} x {facts.height}" if facts.same else f"about {facts.width} x {facts.height}"
@@ -170,11 +182,14 @@ def _counts(source: Source, names: tuple[str, ...] | None, classes: int) -> list
     """Pictures of each class, or boxes where there are some; every label is checked on the way."""
     import numpy as np
 
-    from foveal.data.check import check_objects, class_indices
+    from foveal.data.check import check_objects, class_indices, class_sets
+    from foveal.formats.multihot import looks_multi_hot
     from foveal.records import BoxSource
 
     if isinstance(source, BoxSource):
         numbers = check_objects(source, None, names, gaps_allowed=True).classes
+    elif looks_multi_hot(source.labels()):
+        numbers = np.nonzero(class_sets(source, None, names)[0])[1]
     else:
         numbers, _ = class_indices(source, None, names, gaps_allowed=True)
     counts: list[int] = np.bincount(numbers, minlength=classes).tolist()

@@ -18,9 +18,11 @@ from foveal.errors import UserError
 
 COMMANDS = {
     "pack": "Turn labelled pictures into RecordIO files.",
+    "convert": "Turn labelled pictures of one form into another.",
     "train": "Train a classifier on labelled pictures.",
     "evaluate": "Judge a trained model on labelled pictures.",
     "predict": "Ask a trained model about pictures.",
+    "check": "Say what is wrong with labelled pictures.",
     "inspect": "Tell what a file or folder is.",
 }
 

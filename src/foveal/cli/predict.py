@@ -55,7 +55,8 @@ def command(
     epoch: int | None,
     device: str,
 ) -> None:
-    """Ask MODEL about PICTURES: files, folders, patterns, or - for a picture on standard input.
+    """Ask MODEL about PICTURES: files, folders, patterns, addresses (s3://bucket/photos/), or - for a picture on
+    standard input.
 
     \b
     foveal predict foveal-runs/photos new.jpg
@@ -210,13 +211,17 @@ def _tell(
 
 def find_pictures(given: tuple[str, ...]) -> list[str]:
     """Files in the order given; folders and patterns in order of name. Raises UserError for what is not there."""
+    from foveal.data.remote import picture_addresses
     from foveal.formats.pictures import picture_files
+    from foveal.storage.address import is_address
 
     files: list[str] = []
     for each in given:
         path = Path(each)
         if each == "-" or path.is_file():
             files.append(each)
+        elif is_address(each):
+            files += picture_addresses(each)
         elif each and path.is_dir():
             found = picture_files(path)
             if not found:
@@ -232,7 +237,9 @@ def find_pictures(given: tuple[str, ...]) -> list[str]:
 
 
 def _given(files: list[str]) -> Iterator[Any]:
-    for file in files:
+    from foveal.storage.cache import ahead
+
+    for file in ahead(files):
         yield sys.stdin.buffer.read() if file == "-" else file
 
 
@@ -282,10 +289,11 @@ def _boxes_row(name: str, answer: Detected, width: int) -> str:
 
 def _draw(file: str, drawn: Callable[[Any], Image], folder: Path) -> None:
     from foveal.data.decode import decode
+    from foveal.data.given import read_given
 
     target = folder / f"{Path(file).stem}.png"
     number = 1
     while target.exists():
         number += 1
         target = folder / f"{Path(file).stem}-{number}.png"
-    drawn(decode(Path(file).read_bytes(), 3, file)).save(target)
+    drawn(decode(read_given(file, file), 3, file)).save(target)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
+from foveal.errors import UserError
 from foveal.progress import plain
+
+if TYPE_CHECKING:
+    from foveal.records import Reading
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-FORMS = ("recordio", "lst", "folder", "csv", "coco", "voc", "yolo", "sagemaker-json")
+FORMS = ("recordio", "lst", "folder", "csv", "imagefolder", "webdataset", "coco", "voc", "yolo", "sagemaker-json")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -29,8 +35,28 @@ PATH = _Path(path_type=Path)
 
 
 def data_options(command: C) -> C:
-    """How labelled pictures are given: form, further splits, columns of a table."""
+    """How labelled pictures are given: form, further splits, columns of a table.
+
+    The command takes ``form``, ``validation``, ``test``, ``file_column``, ``label_column``, ``root``, and ``reading``,
+    a ``foveal.records.Reading``.
+    """
+
+    @wraps(command)
+    def collected(**options: Any) -> Any:
+        kept = {name: options.pop(name) for name in _READING}
+        return command(reading=read_texts(**kept), **options)
+
+    decorated = cast(C, collected)
     for option in (
+        click.option("--names", metavar="1=NAME,...", help="Names of classes, where labels are numbers."),
+        click.option("--unit", type=click.Choice(("pixel", "fraction")), help="Of boxes in text. [told from them]"),
+        click.option("--separator", metavar="TEXT", help="Between the fields of boxes in text, or between labels."),
+        click.option("--columns", metavar="'x1 y1 x2 y2 class'", help="Fields of boxes in text (--format boxes)."),
+        click.option(
+            "--label-format", type=click.Choice(("multi-hot", "class-id")), help="Lists of numbers in a manifest."
+        ),
+        click.option("--label-attribute", metavar="NAME", help="Attribute of a manifest that holds the label."),
+        click.option("--labels", metavar="A,B,...", help="Columns of a CSV file with 0 or 1, one for each class."),
         click.option("--label-column", metavar="NAME", help="Column of a CSV file that holds the label."),
         click.option("--file-column", metavar="NAME", help="Column of a CSV file that holds the picture's path."),
         click.option("--root", type=PATH, help="Folder of the pictures that a list or table names."),
@@ -38,8 +64,60 @@ def data_options(command: C) -> C:
         click.option("--validation", type=PATH, help="Validation data, when it lies elsewhere."),
         click.option("--format", "form", type=click.Choice(FORMS), help="Form of the data, instead of recognising it."),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
+
+
+_READING = ("labels", "label_attribute", "label_format", "columns", "separator", "unit", "names")
+
+
+def read_texts(
+    labels: str | None,
+    label_attribute: str | None,
+    label_format: Literal["multi-hot", "class-id"] | None,
+    columns: str | None,
+    separator: str | None,
+    unit: Literal["pixel", "fraction"] | None,
+    names: str | None,
+) -> Reading:
+    """What the options say of the text of labels. Raises UserError for names that are not of the form 1=open."""
+    from foveal.records import Reading
+
+    return Reading(
+        labels=_listed(labels, "labels"),
+        label_attribute=label_attribute,
+        label_format=label_format,
+        columns=tuple((columns or "").replace(",", " ").split()),
+        separator="\t" if separator == "\\t" else separator,
+        unit=unit,
+        names=_numbered(names or ""),
+    )
+
+
+def _listed(text: str | None, option: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in (text or "").split(",")) if text else ()
+    if "" in names:
+        raise UserError(f"{text!r} names nothing between two commas", option, "Write a,b,c.", setting=option)
+    return names
+
+
+def _numbered(text: str) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for part in text.split(",") if text else ():
+        number, equals, name = part.partition("=")
+        if not equals or not number.strip().isdecimal() or not name.strip():
+            raise UserError(f"{part.strip()!r} is not of the form 1=open", "names", "Write 1=open,2=short.", "names")
+        if names.setdefault(int(number), name.strip()) != name.strip():
+            raise UserError(f"class {int(number)} has two names", "names", "Give each class one name.", "names")
+    return names
+
+
+def threads_option(command: C) -> C:
+    """``threads``: how many read and encode pictures."""
+    return click.option(
+        "--threads", "--num-thread", type=click.IntRange(1, 256), default=os.cpu_count() or 1,
+        help="Threads that read and encode. [one a core]",
+    )(command)  # fmt: skip
 
 
 def say_lines(lines: Iterable[str]) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from foveal.cli.shared import PATH, data_options
 from foveal.settings import Described, describe_settings
+from foveal.storage.address import as_written
+
+if TYPE_CHECKING:
+    from foveal.records import Reading
 
 NO_SETTINGS = frozenset(
-    "data output algorithm validation test model form file_column label_column root tensorboard_folder"
+    "data output algorithm validation test model form file_column label_column root reading tensorboard_folder"
     " listeners".split()
 )
 """What ``foveal.training.run.train`` takes besides the recipe and the settings."""
@@ -76,6 +80,7 @@ def command(
     file_column: str | None,
     label_column: str | None,
     root: Path | None,
+    reading: Reading,
     **settings: str | None,
 ) -> None:
     """Train a classifier or a detector on DATA, judge it, and write the model.
@@ -120,6 +125,7 @@ def command(
             file_column=file_column,
             label_column=label_column,
             root=root,
+            reading=reading,
             tensorboard_folder=tensorboard,
             listeners=listeners,
             **given,
@@ -130,7 +136,7 @@ def command(
         sys.exit(STOPPED[result.stopped])
     click.echo(f"Ask it:   {shlex.join(['foveal', 'predict', str(out), 'PICTURE'])}", err=True)
     judged = test or (validation if validation is not None else data)
-    click.echo(f"Judge it: {shlex.join(['foveal', 'evaluate', str(out), str(judged)])}", err=True)
+    click.echo(f"Judge it: {shlex.join(['foveal', 'evaluate', str(out), as_written(judged)])}", err=True)
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from foveal.errors import UserError
 from foveal.formats.boxfiles import ObjectTable, object_table
 from foveal.formats.boxlabels import look_like_boxes
+from foveal.formats.multihot import looks_multi_hot
 from foveal.records import BadRecord, Boxes, BoxSource, Labels, Source
 
 _LISTED = 5  # classes named in a message
@@ -52,6 +53,47 @@ def class_indices(
     if num_classes is None and class_names is None and not gaps_allowed:
         _check_gaps(source, indices, "picture")
     return indices, list(source.bad)
+
+
+def class_sets(
+    source: Source, num_classes: int | None, class_names: tuple[str, ...] | None, *, channel: str = ""
+) -> tuple[NDArray[np.float32], list[BadRecord]]:
+    """The classes of each picture, where one has several (or none).
+
+    Args:
+        num_classes, class_names, channel: as in ``class_indices``.
+
+    Returns:
+        float32 [len(source), C], 1 for the classes that a picture has, else 0; and the records that the source left
+        out on opening.
+
+    Raises:
+        UserError: for a source without pictures, rows of several widths or of another number of classes, numbers
+            other than 0 and 1, and fewer classes asked for than the data names. The first offending record is named.
+    """
+    _check_given(source, num_classes, class_names, channel)
+    labels = source.labels()
+    widths = np.diff(labels.offsets)
+    limit = num_classes if num_classes is not None else len(class_names) if class_names is not None else int(widths[0])
+    wrong = widths != limit
+    if wrong.any():
+        row = int(wrong.argmax())
+        told = f"num_classes={limit}" if num_classes is not None else f"{limit:,} classes"
+        raise UserError(
+            f"{widths[row]:,} label number{'s' * int(widths[row] != 1)}, and {limit:,} are expected ({told})",
+            source.where(row),
+            "A picture with several labels has a 0 or 1 for each class, in the same order everywhere.",
+            setting="num_classes" if num_classes is not None else "",
+        )
+    wrong = (labels.values != 0) & (labels.values != 1)
+    if wrong.any():
+        row, column = divmod(int(wrong.argmax()), limit)
+        raise UserError(
+            f"label {column + 1} is {labels.values[row * limit + column]:g}, and can only be 0 or 1",
+            source.where(row),
+            "A picture with several labels has a 0 or 1 for each class, in the same order everywhere.",
+        )
+    return labels.values.reshape(-1, limit), list(source.bad)
 
 
 @dataclass(frozen=True)
@@ -306,6 +348,12 @@ def _check_single(source: Source, labels: Labels) -> None:
     several = np.flatnonzero(widths != 1)
     if not len(several):
         return
+    if looks_multi_hot(labels):
+        raise UserError(
+            "its pictures have several labels each, and multi_label=1 comes with a later version of Foveal",
+            source.origin,
+            "To train or judge now, give each picture one label.",
+        )
     row = int(several[0])
     values = labels.values[labels.offsets[row] : labels.offsets[row + 1]]
     if look_like_boxes(Labels(values, np.array([0, len(values)], dtype=np.int64))):

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from foveal.data.decode import decode
 from foveal.errors import BadPicture, UserError
+from foveal.storage.address import is_address
+from foveal.storage.cache import read_address
 
 
 def decode_given(image: Any, channels: int, name: str) -> NDArray[np.uint8]:
     """The picture upright: uint8 [H, W, channels].
 
     Args:
-        image: a path, encoded bytes, a PIL image, or an array uint8 [H, W, 3] (RGB), [H, W, 1] or [H, W] (grey),
-            upright.
+        image: a path, an address (``s3://bucket/1.jpg``), encoded bytes, a PIL image, or an array uint8 [H, W, 3]
+            (RGB), [H, W, 1] or [H, W] (grey), upright.
         channels: 3 or 1, as the network takes them.
         name: what the picture is called in errors.
 
@@ -27,7 +29,7 @@ def decode_given(image: Any, channels: int, name: str) -> NDArray[np.uint8]:
     """
     if isinstance(image, str | Path):
         try:
-            return decode(Path(image).read_bytes(), channels, name)
+            return decode(read_given(image, name), channels, name)
         except OSError as error:
             raise BadPicture(f"can't be opened: {error.strerror}", name) from error
     if isinstance(image, bytes):
@@ -41,6 +43,11 @@ def decode_given(image: Any, channels: int, name: str) -> NDArray[np.uint8]:
     raise UserError(
         f"a {type(image).__name__} is no picture", name, "Give a path, encoded bytes, a PIL image or a uint8 array."
     )
+
+
+def read_given(image: str | Path, name: str) -> bytes:
+    """The encoded picture at a path or an address. Raises OSError, BadPicture; UserError for a store's troubles."""
+    return read_address(image, name) if is_address(image) else Path(image).read_bytes()
 
 
 def _array(image: NDArray[Any], channels: int, name: str) -> NDArray[np.uint8]:

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
 
+from foveal.data.unpack import pictures_beside, unpacked
 from foveal.errors import UserError
+from foveal.formats.archive import archive_suffix, member_names
 from foveal.formats.boxfiles import Place
 from foveal.formats.coco import coco_place, find_coco, looks_like_coco
 from foveal.formats.folder import has_pictures
+from foveal.formats.imagefolder import find_imagefolder
 from foveal.formats.pictures import is_hidden, is_picture_name
 from foveal.formats.recordio import MAGIC_BYTES
 from foveal.formats.sagemaker_json import find_sagemaker_json
 from foveal.formats.splits import SPLITS, split_in_name
 from foveal.formats.table import is_picture_table
 from foveal.formats.voc import find_voc
+from foveal.formats.webdataset import expand_shards, looks_like_webdataset
 from foveal.formats.yolo import find_yolo, yaml_places
+from foveal.records import Reading, TaskName
 
 BOX_FORMS = ("coco", "voc", "yolo", "sagemaker-json")  # in the order in which they are looked for
-FORMS = ("recordio", "lst", "folder", "csv", *BOX_FORMS)
+MIXED_FORMS = ("imagefolder", "webdataset")  # classes or boxes
+FORMS = ("recordio", "lst", "folder", "csv", *MIXED_FORMS, *BOX_FORMS)
 TEACH_BOXES = (
     "Data with boxes is Pascal VOC (a folder Annotations of XML beside JPEGImages), COCO JSON, YOLO (images and labels,"
     " or its .yaml file), SageMaker's JSON (train and train_annotation), or a .rec or .lst file with boxes as labels."
@@ -35,19 +41,30 @@ TEACH = (
     "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, or a CSV"
     " table with a file and a label column; any of these may lie in train, val and test."
 )
+TEACH_SEVERAL = (
+    "Several labels a picture are a CSV table with a column of 0 and 1 per class (--labels a,b,c), or a .lst or .rec"
+    " file with as many labels of 0 and 1 as there are classes."
+)
+TEACH_SHARDS = (
+    "WebDataset is an uncompressed tar file, or several, in which a picture and its label (.cls, .json or .txt) have"
+    " one name and follow each other."
+)
+TEACH_PARQUET = "Export the pictures as files with a metadata.jsonl, or as WebDataset shards."
+_LOOKED_AT = 1000  # members of an archive that tell what it is
 _SUFFIX_FORMS = {".rec": "recordio", ".lst": "lst", ".csv": "csv", ".tsv": "csv"}
 
 
 @dataclass(frozen=True)
 class Options:
     """How a path is to be read, where the user says so. ``root``: the folder of a list's or table's pictures; ``task``:
-    what the pictures are to carry, None for whatever is there."""
+    what the pictures are to carry, None for whatever is there; ``reading``: how its text is to be read."""
 
     form: str | None = None
     file_column: str | None = None
     label_column: str | None = None
     root: Path | None = None
-    task: Literal["classes", "boxes"] | None = "classes"
+    task: TaskName | None = "classes"
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)
@@ -62,10 +79,18 @@ class Found:
 def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
     """Find form and place of each split: keys ``train`` and maybe ``validation`` and ``test``, or only ``all``."""
     if not path.exists():
+        shards = expand_shards(path)
+        if shards:
+            return {"all": Found("webdataset", shards)}
         raise UserError("there is no such file or folder", str(path), "Check the path.")
+    if path.is_file() and archive_suffix(path):
+        return _locate_archive(path, options, said)
+    described = _locate_described(path, options)
+    if described:
+        return described
     boxes = _locate_boxes(path, options)
     if boxes:
-        return boxes
+        return {split: _with_archive(found, options, said) for split, found in boxes.items()}
     if path.is_file():
         if options.form == "folder":
             raise UserError("this is a file, not a folder per class", str(path), TEACH, setting="form")
@@ -84,7 +109,8 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
             split_folders[split] = folder
     meant = options.form is not None and any(_SUFFIX_FORMS.get(file.suffix.lower()) == options.form for file in files)
     if not split_folders or meant:
-        return loose or {"all": _locate_whole(path, files, folders, options)}
+        loose = loose or _locate_archives(path, files, options, said)
+        return loose or {"all": _locate_whole(path, files, folders, options, said)}
     if "train" not in split_folders:
         there = next(iter(split_folders.values()))
         raise UserError(
@@ -97,7 +123,7 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
     if others or loose:
         beside = others + [each.paths[0].name for each in loose.values()]
         said.append(f"not read, beside the folders of splits: {', '.join(beside)}")
-    return {split: _locate_in_split(folder, options) for split, folder in split_folders.items()}
+    return {split: _locate_in_split(folder, options, said) for split, folder in split_folders.items()}
 
 
 def _split_order(item: tuple[str, object]) -> int:
@@ -113,12 +139,12 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     return [entry for entry in there if entry.is_file()], [entry for entry in there if entry.is_dir()]
 
 
-def _locate_in_split(folder: Path, options: Options) -> Found:
+def _locate_in_split(folder: Path, options: Options, said: list[str]) -> Found:
     files, folders = _entries(folder)
     inner = [each.name for each in folders if each.name.lower() in SPLITS]
     if inner:
         raise UserError(f"folders of splits ({', '.join(inner)}) inside one of a split", str(folder), TEACH)
-    return _locate_whole(folder, files, folders, options)
+    return _locate_whole(folder, files, folders, options, said)
 
 
 def _locate_files(path: Path, files: Sequence[Path], options: Options, said: list[str]) -> dict[str, Found]:
@@ -145,7 +171,7 @@ def _locate_files(path: Path, files: Sequence[Path], options: Options, said: lis
 
 def _locate_boxes(path: Path, options: Options) -> dict[str, Found]:
     """The splits of a form with boxes, as the path itself tells them; {} when it is none, or none is wanted."""
-    if options.task == "classes" or options.form not in (None, *BOX_FORMS):
+    if options.task in ("classes", "multi-label") or options.form not in (None, *BOX_FORMS):
         return {}
     for form in BOX_FORMS if options.form is None else (options.form,):
         places = _box_file(path, form, options) if path.is_file() else _box_folder(path, form, options)
@@ -184,8 +210,83 @@ def _box_folder(path: Path, form: str, options: Options) -> dict[str, Place]:
     return {split: Place(form, place.annotations, (options.root,), place.listing) for split, place in places.items()}
 
 
-def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], options: Options) -> Found:
+def _locate_described(path: Path, options: Options) -> dict[str, Found]:
+    """The splits that Hugging Face's metadata in a folder tells of; {} where it has none, or columns are named."""
+    if options.form not in (None, "imagefolder") or options.file_column or options.reading.labels or path.is_file():
+        return {}
+    places = find_imagefolder(path)
+    return {split: Found("imagefolder", (place.annotations,), place) for split, place in places.items()}
+
+
+def _with_archive(found: Found, options: Options, said: list[str]) -> Found:
+    """COCO's pictures may lie in an archive beside the JSON file."""
+    if found.form != "coco" or found.place is None or options.root is not None:
+        return found
+    folder = pictures_beside(found.place.annotations, said)
+    return (
+        found
+        if folder is None
+        else replace(found, place=replace(found.place, pictures=(folder, *found.place.pictures)))
+    )
+
+
+def _locate_archive(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
+    """What lies in an archive: shards are read in place, everything else is unpacked."""
+    if options.form in (None, "webdataset") and looks_like_webdataset(path):
+        return {"all": Found("webdataset", (path,))}
+    names = list(islice(member_names(path), _LOOKED_AT))
+    if any(name.endswith(".cls") for name in names):
+        told = "it holds WebDataset's samples (.cls), and shards are read from uncompressed tar files only"
+        raise UserError(told, str(path), "Decompress it first (gunzip, xz -d), or unpack and pack it with tar.")
+    if options.form == "webdataset":
+        raise UserError(f"this file isn't read as {options.form}", str(path), TEACH_SHARDS, setting="form")
+    if any(name.rpartition("/")[2] == "foveal.json" for name in names):
+        raise UserError("this is a trained model, not data", str(path), f"`foveal inspect` tells what it is. {TEACH}")
+    return locate(unpacked(path, said), options, said)
+
+
+def _locate_archives(path: Path, files: Sequence[Path], options: Options, said: list[str]) -> dict[str, Found]:
+    """Splits in the names of archives or shards: train.zip, test.zip; {} when there is no train among them."""
+    splits: dict[str, list[Path]] = {}
+    rest: list[str] = []
+    for file in files:
+        if archive_suffix(file):
+            split = split_in_name(file)
+            if split is None:
+                rest.append(file.name)
+            else:
+                splits.setdefault(split, []).append(file)
+    if "train" not in splits:
+        return {}
+    if rest:
+        said.append(f"not read, for want of a split's name: {', '.join(rest)}")
+    return {
+        split: _locate_packed(path, found, split, options, said)
+        for split, found in sorted(splits.items(), key=_split_order)
+    }
+
+
+def _locate_packed(path: Path, files: Sequence[Path], split: str, options: Options, said: list[str]) -> Found:
+    """One split that lies in an archive, or in shards."""
+    if options.form in (None, "webdataset") and looks_like_webdataset(files[0]):
+        return Found("webdataset", tuple(files))
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:5])
+        raise UserError(f"{len(files)} archives for one split: {names}", str(path), "Unpack them into one folder.")
+    parts = _locate_archive(files[0], options, said)
+    found = parts.get(split) or parts.get("all")
+    if found is None:
+        raise UserError(f"it has {', '.join(parts)}, but no {split} data", str(files[0]), "Name it by what it holds.")
+    return found
+
+
+def _locate_whole(
+    path: Path, files: Sequence[Path], folders: Sequence[Path], options: Options, said: list[str]
+) -> Found:
     """The one form of data in a folder without splits."""
+    described = _locate_described(path, options)
+    if described:
+        return described.get("all") or described["train"]
     boxes = _locate_boxes(path, options)
     if boxes:
         if "all" not in boxes:
@@ -205,6 +306,11 @@ def _locate_whole(path: Path, files: Sequence[Path], folders: Sequence[Path], op
     elif classes and options.form in (None, "folder"):
         _refuse_data_sets(path, classes)
         return Found("folder", (path,))
+    archives = [file for file in files if archive_suffix(file)]
+    if archives and not classes:
+        return _locate_packed(path, archives, "train", options, said)
+    if any(file.suffix.lower() == ".parquet" for file in files):
+        raise UserError("its Parquet files aren't read", str(path), TEACH_PARQUET)
     pictures = sum(is_picture_name(file.name) for file in files)
     kinds = sorted({file.suffix or file.name for file in files})
     holds = [f"{pictures:,} pictures without a label"] if pictures else []
@@ -253,10 +359,10 @@ def _form_of_file(path: Path, said: list[str]) -> str:
         return "recordio"
     if is_picture_name(path.name):
         raise UserError("this is one picture, not labelled data", str(path), f"`foveal predict` asks about it. {TEACH}")
-    if path.suffix.lower() in (".gz", ".tgz", ".zip", ".tar"):
-        raise UserError(
-            "this is an archive", str(path), "Data: unpack it first. A model: `foveal predict` or `inspect`."
-        )
+    if path.suffix.lower() == ".parquet":
+        raise UserError("Parquet files aren't read", str(path), TEACH_PARQUET)
+    if path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"):
+        raise UserError("this is no archive that is read", str(path), f"Unpack it, or pack it as zip or tar. {TEACH}")
     raise UserError(f"no form of data is known by the suffix {path.suffix!r}", str(path), TEACH)
 
 

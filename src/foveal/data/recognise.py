@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from foveal.data.locate import BOX_FORMS, FORMS, TEACH, TEACH_BOXES, Found, Options, locate
+from foveal.data.locate import BOX_FORMS, FORMS, MIXED_FORMS, TEACH, TEACH_BOXES, TEACH_SEVERAL, Found, Options, locate
+from foveal.data.remote import local, told_by_address
+from foveal.data.unpack import contents, pictures_beside
 from foveal.errors import UserError
 from foveal.formats.boxfiles import BoxFileSource, Place, object_table
 from foveal.formats.boxlabels import BoxLabelSource, look_like_boxes
 from foveal.formats.coco import read_coco
 from foveal.formats.folder import read_folder
+from foveal.formats.imagefolder import read_imagefolder
 from foveal.formats.lst import read_lst
+from foveal.formats.multihot import looks_multi_hot
 from foveal.formats.pictures import read_class_names, sort_class_names
 from foveal.formats.recsource import RecordSource
 from foveal.formats.sagemaker_json import read_sagemaker_json
 from foveal.formats.table import Table, read_table, table_source
 from foveal.formats.voc import read_voc
+from foveal.formats.webdataset import read_webdataset
 from foveal.formats.yolo import read_yolo
-from foveal.records import BoxSource, Dataset, Labels, Source
+from foveal.records import BoxSource, Dataset, Labels, Reading, Source, TaskName
+from foveal.storage.cache import named
 
 CLASSES_FILE = "classes.txt"
 _LARGEST_CLASS = 100_000  # beyond it a label is no class number, and no names are made up
@@ -36,28 +41,33 @@ class _Opening:
     said: list[str] = field(default_factory=list)
 
 
+@told_by_address()
 def open_data(
     path: str | Path,
     *,
-    task: Literal["classes", "boxes"] | None = "classes",
+    task: TaskName | None = "classes",
     form: str | None = None,
     validation: str | Path | None = None,
     test: str | Path | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
     root: str | Path | None = None,
+    reading: Reading | None = None,
     channel: str = "",
 ) -> Dataset:
     """Open labelled pictures.
 
     Args:
-        path: a ``.rec``, ``.lst``, ``.csv`` or ``.tsv`` file, COCO's ``.json``, YOLO's ``.yaml``, or a folder.
-        task: what the pictures carry: ``classes`` or ``boxes``; None to tell it from the data.
+        path: a ``.rec``, ``.lst``, ``.csv`` or ``.tsv`` file, COCO's ``.json``, YOLO's ``.yaml``, or a folder; or the
+            address of one (``s3://bucket/photos/``), as everywhere below.
+        task: what the pictures are to carry: ``classes``, ``multi-label`` or ``boxes``; None to tell it from the data.
+            With ``classes``, data of several labels a picture is opened too, and ``Dataset.task`` tells it.
         form: ``recordio``, ``lst``, ``folder``, ``csv``, ``coco``, ``voc``, ``yolo`` or ``sagemaker-json``, instead of
             recognising it.
         validation, test: where these splits lie; they go before what ``path`` holds of them.
         file_column, label_column: columns of a table, where they haven't the usual names.
         root: folder of the pictures that lists, tables and COCO files name, those of the other splits included.
+        reading: how a text of labels is to be read, where it doesn't tell itself.
         channel: ``train`` when the data is opened for training: messages are then the original's where it has some.
 
     Classes are named by a ``classes.txt`` beside the data (one name a line, in label order), else by folders, table or
@@ -68,9 +78,12 @@ def open_data(
     Raises:
         UserError: when nothing recognisable is there, and when a split has a class that the training data lacks.
     """
-    path = Path(path)
     _check_form(form, task)
-    opening = _Opening(str(path), Options(form, file_column, label_column, Path(root) if root else None, task))
+    said: list[str] = []
+    path, root = local(path, said), local(root, said) if root else None
+    root = root if root is None else contents(root, said)
+    options = Options(form, file_column, label_column, root, task, reading or Reading())
+    opening = _Opening(named(str(path)), options, said)
     parts = locate(path, opening.options, opening.said)
     if "all" in parts:
         parts = {"train": parts["all"]}
@@ -87,7 +100,7 @@ def open_data(
     train = sources["train"]
     for split, given in (("validation", validation), ("test", test)):
         if given is not None:
-            sources[split] = _read_given(opening, Path(given), split, train.class_names, channel and split)
+            sources[split] = _read_given(opening, local(given, said), split, train.class_names, channel and split)
         elif split in parts:
             sources[split] = _read(opening, parts[split], train.class_names, split, channel and split)
     for split, source in sources.items():
@@ -95,6 +108,12 @@ def open_data(
         if source.bad:
             first = source.bad[0]
             opening.said.append(f"{split}: {len(source.bad):,} left out; the first: {first.where}: {first.reason}")
+    found = _task_of(train)
+    if found == "multi-label":
+        _check_widths(sources)
+    elif task == "multi-label":
+        told = "it has boxes" if found == "boxes" else "it has one class a picture"
+        raise UserError(told + ", and data with several labels a picture is asked for", train.origin, TEACH_SEVERAL)
     class_names = train.class_names if train.class_names is not None else _numbers(train)
     return Dataset(
         train=train,
@@ -102,8 +121,8 @@ def open_data(
         test=sources.get("test"),
         class_names=class_names,
         named=train.class_names is not None,
-        said=tuple(opening.said),
-        task="boxes" if isinstance(train, BoxSource) else "classes",
+        said=tuple(map(named, opening.said)),
+        task=found,
     )
 
 
@@ -115,7 +134,7 @@ def look(path: str | Path) -> str:
 def _check_form(form: str | None, task: str | None) -> None:
     if form is not None and form not in FORMS:
         raise UserError(f"{form!r} is no form of data", "form", f"Known forms: {', '.join(FORMS)}.", setting="form")
-    if task == "classes" and form in BOX_FORMS:
+    if task in ("classes", "multi-label") and form in BOX_FORMS:
         told = f"data of the form {form} has boxes, and image classification takes one class a picture"
         raise UserError(told, "form", "Train object detection on it, or give another form.", setting="form")
     if task == "boxes" and form in ("folder", "csv"):
@@ -177,16 +196,14 @@ def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split:
         if found.form == "recordio":
             return _boxes_or_classes(opening, RecordSource(found.paths, opening.origin, names, channel), channel)
         if found.form == "lst":
-            origin, root = opening.origin, opening.options.root
+            origin, root = opening.origin, _root(opening, found)
             listed = read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=channel)
             return _boxes_or_classes(opening, listed, channel)
+        if found.form in MIXED_FORMS:
+            return _read_mixed(opening, found, names, split)
         source = None if found.place is None else _read_boxes(opening, found.place, names)
         if names is None and split != "train" and (source is None or source.class_names is not None):
-            raise UserError(
-                "it has names of classes, the training data only numbers",
-                str(found.paths[0]),
-                f"Put the names of the training classes into {CLASSES_FILE} beside them, one a line, in label order.",
-            )
+            raise _named_only_here(found)
         if source is not None:
             return source
         if found.form == "folder":
@@ -213,6 +230,28 @@ def _boxes_or_classes(opening: _Opening, source: Source, channel: str) -> Source
     return BoxLabelSource(source, channel) if task == "boxes" else source
 
 
+def _read_mixed(opening: _Opening, found: Found, names: tuple[str, ...] | None, split: str) -> Source:
+    """Forms that carry classes or boxes; the training data tells which, where nobody else does."""
+    task, column, origin = opening.options.task, opening.options.label_column, opening.origin
+    source: Source
+    if found.place is not None:
+        source = read_imagefolder(found.place, origin=origin, class_names=names, task=task, label_column=column)
+    else:
+        source, said = read_webdataset(found.paths, origin=origin, class_names=names, task=task)
+        opening.said.extend(f"{split}: {line}" for line in said)
+    if names is None and split != "train" and source.class_names is not None:
+        raise _named_only_here(found)
+    return source
+
+
+def _named_only_here(found: Found) -> UserError:
+    return UserError(
+        "it has names of classes, the training data only numbers",
+        str(found.paths[0]),
+        f"Put the names of the training classes into {CLASSES_FILE} beside them, one a line, in label order.",
+    )
+
+
 def _read_boxes(opening: _Opening, place: Place, names: tuple[str, ...] | None) -> BoxFileSource:
     readers = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "sagemaker-json": read_sagemaker_json}
     source, said = readers[place.form](place, origin=opening.origin, class_names=names)
@@ -220,10 +259,15 @@ def _read_boxes(opening: _Opening, place: Place, names: tuple[str, ...] | None) 
     return source
 
 
+def _root(opening: _Opening, found: Found) -> Path | None:
+    """The folder of a list's or table's pictures, where it is given or they lie in an archive beside it."""
+    return opening.options.root or pictures_beside(found.paths[0], opening.said)
+
+
 def _table(opening: _Opening, found: Found) -> Table:
     options = opening.options
     table = read_table(
-        found.paths[0], root=options.root, file_column=options.file_column, label_column=options.label_column
+        found.paths[0], root=_root(opening, found), file_column=options.file_column, label_column=options.label_column
     )
     columns = table.columns
     line = f"{table.path.name}: pictures by the column {columns.file}, labels by {columns.label}"
@@ -233,9 +277,42 @@ def _table(opening: _Opening, found: Found) -> Table:
     return table
 
 
+def _task_of(source: Source) -> TaskName:
+    if isinstance(source, BoxSource):
+        return "boxes"
+    return "multi-label" if looks_multi_hot(source.labels()) else "classes"
+
+
+def _check_widths(sources: dict[str, Source]) -> None:
+    """Rows of several labels have a number for each class, in all splits. Raises UserError."""
+    train = sources["train"]
+    width, names = int(train.labels().offsets[1]), train.class_names
+    if names is not None and len(names) != width:
+        raise UserError(
+            f"its labels have {width:,} numbers, one a class, but {len(names):,} classes are named",
+            train.origin,
+            f"Name {width:,} classes in {CLASSES_FILE}, one a line, in the order of the labels.",
+        )
+    for split, source in sources.items():
+        labels = source.labels()
+        if not looks_multi_hot(labels):
+            raise UserError(
+                f"the {split} data has one label a picture, the training data several",
+                source.origin,
+                "Give data of the same kind.",
+            )
+        if int(labels.offsets[1]) != width:
+            raise UserError(
+                f"the {split} data has labels of {int(labels.offsets[1]):,} classes, the training data of {width:,}",
+                source.origin,
+                "Give data of the same classes, in the same order.",
+            )
+
+
 def _tell(split: str, source: Source) -> str:
     kinds = {
         "recordio": "RecordIO", "lst": "a list", "folder": "a folder per class", "csv": "a table",
+        "imagefolder": "a folder with metadata", "webdataset": "WebDataset shards",
         "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "sagemaker-json": "SageMaker's JSON",
     }  # fmt: skip
     pictures = f"{len(source):,} picture{'s' * (len(source) != 1)}"
@@ -244,6 +321,8 @@ def _tell(split: str, source: Source) -> str:
         empty = int((np.diff(offsets) == 0).sum())
         pictures += f" ({empty:,} without objects)" if empty else ""
         pictures += f", {offsets[-1]:,} box{'es' * int(offsets[-1] != 1)}"
+    elif looks_multi_hot(source.labels()):
+        pictures += f" with several labels ({source.labels().values.sum() / len(source):.1f} on average)"
     if source.class_names is not None:
         pictures += f", {len(source.class_names):,} class{'es' * (len(source.class_names) != 1)}"
     return f"{split}: {kinds[source.form]}, {pictures}" + (" (never trained or chosen on)" if split == "test" else "")
@@ -253,6 +332,8 @@ def _numbers(source: Source) -> tuple[str, ...]:
     """``0``, ``1``, ... up to the largest label; () when the labels can't be class numbers."""
     labels = source.labels()
     values = labels.values
+    if looks_multi_hot(labels) and not isinstance(source, BoxSource):
+        return tuple(map(str, range(int(labels.offsets[1]))))
     if isinstance(source, BoxSource):
         table = object_table(source)
         values = table.ids[table.sound()]  # what has no area is dropped: often padding, of class -1

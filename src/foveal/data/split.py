@@ -1,11 +1,12 @@
 """Setting pictures aside for validation: seeded, by class, and whole groups together.
 
-Pictures with boxes go by the rarest class in each.
+Pictures with boxes go by the rarest class in each, those with several labels by all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +75,80 @@ def split_rows(source: BoxSource, fraction: float, seed: int) -> tuple[Rows, Row
     """
     table = object_table(source)
     sound = table.sound()
-    rows, classes = table.rows()[sound], np.unique(table.ids[sound], return_inverse=True)[1].astype(np.int64)
-    kept, aside = stratified_split(_strata(rows, classes, len(source)), fraction, seed, source.groups)
-    back = _to_give_back(rows, classes, aside, source.groups)
+    return split_objects(table.rows()[sound], table.ids[sound], len(source), fraction, seed, source.groups)
+
+
+def split_objects(
+    rows: Rows,
+    kinds: NDArray[Any],
+    pictures: int,
+    fraction: float,
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> tuple[Rows, Rows]:
+    """``split_rows`` for objects: of each the picture it is in (int64 [m]) and its class (any numbers [m])."""
+    classes = np.unique(kinds, return_inverse=True)[1].astype(np.int64)
+    kept, aside = stratified_split(_strata(rows, classes, pictures), fraction, seed, groups)
+    back = _to_give_back(rows, classes, aside, groups)
     if len(back) == len(aside):
         remedy = "Give validation data, or more pictures of each class."
         raise UserError("no pictures can be set aside for validation: a class would lose all of them", remedy=remedy)
     return np.sort(np.concatenate([kept, back])), np.setdiff1d(aside, back)
+
+
+def share_out(labels: Sequence[Sequence[int]], fraction: float, seed: int, groups: Sequence[str] | None = None) -> Rows:
+    """Choose pictures that have any number of classes, each class in about the same proportion.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the class that is left in the fewest pictures is
+    shared out first, each of its pictures going where most of that class is still wanted.
+
+    Args:
+        labels: the classes of each picture, none twice.
+        fraction: share to choose, 0 < fraction < 1; without groups exactly round(n * fraction) pictures.
+        seed, groups: as in ``stratified_split``.
+
+    Returns:
+        The rows chosen, int64, ascending; may be none, or all.
+    """
+    keys = _mix(np.arange(len(labels), dtype=np.uint64), seed)
+    units = _units(len(labels), groups, keys)
+    held = [np.unique([each for row in rows for each in labels[row]], return_counts=True) for rows in units]
+    total = 1 + max((int(kinds[-1]) for kinds, _ in held if len(kinds)), default=-1)
+    counts = np.zeros(total, dtype=np.int64)
+    members: list[list[int]] = [[] for _ in range(total)]
+    for unit, (kinds, many) in enumerate(held):
+        counts[kinds] += many
+        for kind in kinds.tolist():
+            members[kind].append(unit)
+    left = np.array([len(each) for each in members], dtype=np.int64)
+    wanted = np.stack([counts * (1 - fraction), counts * fraction])
+    room = np.array([len(labels) - round(len(labels) * fraction), round(len(labels) * fraction)])
+    side = np.full(len(units), -1, dtype=np.int64)
+
+    def place(unit: int, kind: int | None) -> None:
+        kinds, many = held[unit]
+        demand = [(room[each] > 0, wanted[each, kind] if kind is not None else 0.0, room[each]) for each in (0, 1)]
+        side[unit] = chosen = int(demand[1] > demand[0])
+        wanted[chosen, kinds] -= many
+        left[kinds] -= 1
+        room[chosen] -= len(units[unit])
+
+    while (left > 0).any():
+        kind = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
+        for unit in members[kind]:
+            if side[unit] < 0:
+                place(unit, kind)
+    for unit in np.flatnonzero(side < 0).tolist():
+        place(unit, None)
+    return np.array(sorted(row for unit in np.flatnonzero(side == 1) for row in units[unit]), dtype=np.int64)
+
+
+def _units(length: int, groups: Sequence[str] | None, keys: NDArray[np.uint64]) -> list[list[int]]:
+    """Rows that stay together, in seeded order."""
+    members: dict[str, list[int]] = {}
+    for row in range(length):
+        members.setdefault((groups[row] if groups is not None else "") or f"\0{row}", []).append(row)
+    return sorted(members.values(), key=lambda rows: int(keys[rows[0]]))
 
 
 def _strata(rows: Rows, classes: Rows, pictures: int) -> Rows:
@@ -131,12 +199,9 @@ def _by_group(
     compact: Rows, counts: Rows, wanted: Rows, keys: NDArray[np.uint64], groups: Sequence[str]
 ) -> NDArray[np.bool_]:
     """Go through the groups in seeded order and take each that brings the classes nearer to what is wanted."""
-    members: dict[str, list[int]] = {}
-    for row, name in enumerate(groups):
-        members.setdefault(name or f"\0{row}", []).append(row)
     taken = np.zeros_like(wanted)
     aside = np.zeros(len(compact), dtype=np.bool_)
-    for rows in sorted(members.values(), key=lambda rows: int(keys[rows[0]])):
+    for rows in _units(len(compact), groups, keys):
         held, size = np.unique(compact[rows], return_counts=True)
         if (taken[held] + size >= counts[held]).any():
             continue

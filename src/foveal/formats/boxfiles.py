@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import BadPicture, UserError
-from foveal.formats.pictures import Listing, file_size, is_hidden, is_picture_name, read_picture, short, shown
+from foveal.formats.pictures import (
+    Listing,
+    file_size,
+    is_hidden,
+    is_picture_name,
+    read_named,
+    short,
+    shown,
+)
 from foveal.records import BadRecord, Boxes, BoxSource, Labels, Sample
 
 LARGEST_ANNOTATION = 16_000_000  # bytes of the annotation of one picture: beyond it a file is something else
@@ -93,6 +101,21 @@ class ObjectTable:
         """int64 [m], the picture of each object."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
 
+    def boxes(self, index: int) -> Boxes:
+        """The objects of one picture, as it is seen upright."""
+        part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        width, height = self.sizes[index].tolist()
+        return Boxes(
+            values=self.values[part],
+            cls=self.ids[part].astype(np.int64),
+            unit=self.unit,
+            of="upright",
+            difficult=self.difficult[part],
+            crowd=self.crowd[part],
+            extra=np.zeros((part.stop - part.start, 0), dtype=np.float32),
+            size=(width, height) if width and height else None,
+        )
+
 
 @runtime_checkable
 class _Tabled(Protocol):
@@ -154,16 +177,15 @@ class BoxFileSource:
         form: name of the data form.
         origin: what the user named.
         root: the folder that ``files`` are relative to.
-        files: paths with forward slashes.
+        files: paths with forward slashes, or addresses (``s3://bucket/key``).
         notes: where the boxes of each file are written, for messages: ``001.xml``.
         objects: the boxes of all files.
         class_names: names in label order, when known.
+        groups: a group name for each file, when known.
         bad: what was left out.
 
     ``key`` is the path as in ``files``; with the note where a file occurs more than once.
     """
-
-    groups: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -175,6 +197,7 @@ class BoxFileSource:
         objects: ObjectTable,
         *,
         class_names: tuple[str, ...] | None = None,
+        groups: Sequence[str] | None = None,
         bad: Sequence[BadRecord] = (),
     ) -> None:
         assert len(files) == len(notes) == len(objects.offsets) - 1
@@ -184,6 +207,7 @@ class BoxFileSource:
         self.files = tuple(files)
         self.objects = objects
         self.class_names = class_names
+        self.groups = None if groups is None else tuple(groups)
         self.bad = tuple(bad)
         self._notes = tuple(notes)
         self._repeated = len(set(self.files)) < len(self.files)
@@ -199,23 +223,11 @@ class BoxFileSource:
         return shown(f"{self.root / self.files[index]} ({self._notes[index]})")
 
     def boxes(self, index: int) -> Boxes:
-        table = self.objects
-        part = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
-        width, height = table.sizes[index].tolist()
-        return Boxes(
-            values=table.values[part],
-            cls=table.ids[part].astype(np.int64),
-            unit=table.unit,
-            of="upright",
-            difficult=table.difficult[part],
-            crowd=table.crowd[part],
-            extra=np.zeros((part.stop - part.start, 0), dtype=np.float32),
-            size=(width, height) if width and height else None,
-        )
+        return self.objects.boxes(index)
 
     def read(self, index: int) -> Sample:
         file = self.files[index]
-        picture = read_picture(self.root / file, self.where(index))
+        picture = read_named(self.root, file, self.where(index))
         key = f"{file} ({self._notes[index]})" if self._repeated else file
         return Sample(shown(key), picture, self.boxes(index))
 
@@ -236,12 +248,22 @@ def match_classes(source: BoxFileSource, known: tuple[str, ...] | None) -> BoxFi
     Raises:
         UserError: for an object of a class that is not known. Names of classes without objects need not be.
     """
-    own = source.class_names
+    objects, names = match_objects(source.objects, source.class_names, known, source.where)
+    return source if names == source.class_names else _with(source, objects, names)
+
+
+def match_objects(
+    objects: ObjectTable, own: tuple[str, ...] | None, known: tuple[str, ...] | None, where: Callable[[int], str]
+) -> tuple[ObjectTable, tuple[str, ...] | None]:
+    """Objects whose classes ``own`` names, numbered as in ``known``, and the names that then count.
+
+    Raises UserError as ``match_classes`` does; ``where`` is the place of a picture.
+    """
     if known is None or own == known:
-        return source
+        return objects, own
     if own is None:
-        return _with(source, source.objects, known)
-    ids = source.objects.ids
+        return objects, known
+    ids = objects.ids
     used = np.unique(ids).astype(np.int64).tolist()
     number = {name: row for row, name in enumerate(known)}
     table = np.zeros(max([*used, 0]) + 1, dtype=np.float32)
@@ -249,18 +271,19 @@ def match_classes(source: BoxFileSource, known: tuple[str, ...] | None) -> BoxFi
         name = own[each] if 0 <= each < len(own) else None
         if name not in number:
             listed = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
-            row = int(source.objects.rows()[np.argmax(ids == each)])
+            row = int(objects.rows()[np.argmax(ids == each)])
             called = f"class {short(name)}" if name is not None else f"class id {each}"
-            raise UserError(f"the {called} is not among the known classes ({listed})", source.where(row), UNKNOWN_CLASS)
+            raise UserError(f"the {called} is not among the known classes ({listed})", where(row), UNKNOWN_CLASS)
         table[each] = number[name]
-    return _with(source, replace(source.objects, ids=table[ids.astype(np.int64)]), known)
+    return replace(objects, ids=table[ids.astype(np.int64)]), known
 
 
-def _with(source: BoxFileSource, objects: ObjectTable, names: tuple[str, ...]) -> BoxFileSource:
+def _with(source: BoxFileSource, objects: ObjectTable, names: tuple[str, ...] | None) -> BoxFileSource:
     notes = [source._notes[row] for row in range(len(source))]
     return BoxFileSource(
-        source.form, source.origin, source.root, source.files, notes, objects, class_names=names, bad=source.bad
-    )
+        source.form, source.origin, source.root, source.files, notes, objects,
+        class_names=names, groups=source.groups, bad=source.bad,
+    )  # fmt: skip
 
 
 def read_annotation(path: Path, where: str) -> bytes:

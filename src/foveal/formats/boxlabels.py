@@ -182,6 +182,20 @@ def compose(boxes: Boxes, header: NDArray[np.float32] | None = None) -> NDArray[
     return np.concatenate([head, rows.reshape(-1)]).astype(np.float32)
 
 
+def box_label(boxes: Boxes, width: int = 0, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """The label of boxes in fractions, whose extra numbers are left out: float32 [A + n * B].
+
+    Args:
+        width: B, 5 or 6, the sixth number marking difficult objects and crowds; 0: 6 where there are any, else 5.
+        size: width and height in pixels of the picture, for the header: [4, B, width, height].
+    """
+    marks = boxes.difficult | boxes.crowd
+    width = width or SHORTEST_OBJECT + int(marks.any())
+    extra = marks.astype(np.float32)[:, None][:, : width - SHORTEST_OBJECT]
+    head = [SHORTEST_HEADER, width] if size is None else [SHORTEST_HEADER + 2, width, *size]
+    return compose(replace(boxes, extra=extra), np.array(head, dtype=np.float32))
+
+
 def _firsts(labels: Labels, length: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """A and B of each label; nan where a label has no such number."""
     padded = np.append(labels.values, np.full(2, np.nan, dtype=np.float32))

@@ -203,7 +203,13 @@ def _categories(data: Mapping[str, Any], path: Path) -> tuple[dict[int, tuple[in
     said = []
     if heading is not None:
         said.append(f"left out: the category {found.pop(heading)}, which has no box and stands above the others")
-    return {number: (row, found[number]) for row, number in enumerate(sorted(found))}, tuple(said)
+    ids = sorted(found)
+    if ids and ids != list(range(1, len(ids) + 1)):
+        how = "" if len(ids) == ids[-1] - ids[0] + 1 else " with gaps"
+        said.append(
+            f"category ids: {ids[0]} to {ids[-1]}{how}; the classes are numbered 0 to {len(ids) - 1} in their order"
+        )
+    return {number: (row, found[number]) for row, number in enumerate(ids)}, tuple(said)
 
 
 def _heading(data: Mapping[str, Any], found: Mapping[int, str]) -> int | None:

@@ -9,6 +9,7 @@ The subfolders' names are the classes; pictures lie in them at any depth.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from foveal.errors import UserError
@@ -84,6 +85,29 @@ def read_folder(
         bad=(),
     )
     return source, tuple(said)
+
+
+def read_deep_folder(root: Path, *, origin: str = "") -> FileSource:
+    """Read a folder in which every folder that holds pictures, at any depth, is a class, as im2rec's ``--recursive``.
+
+    Classes are called by their paths and numbered in the order of walking: a folder's own pictures before those of
+    its subfolders, names in the order of their text.
+
+    Raises:
+        UserError: when there is no picture.
+    """
+    files: list[str] = []
+    for parent, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        inner = Path(parent).relative_to(root).as_posix()
+        pictures = sorted(name for name in names if is_picture_name(name) and not is_hidden(name))
+        files += [name if inner == "." else f"{inner}/{name}" for name in pictures]
+    if not files:
+        raise UserError("it holds no picture, at any depth", str(root), "Name the folder of the pictures.")
+    of = [file.rpartition("/")[0] or "." for file in files]
+    index = {name: number for number, name in enumerate(dict.fromkeys(of))}
+    labels = single_labels(index[name] for name in of)
+    return FileSource("folder", origin or str(root), root, files, labels, class_names=tuple(index))
 
 
 def _check_names(root: Path, found: dict[str, list[str]], names: tuple[str, ...]) -> None:

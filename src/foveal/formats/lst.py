@@ -44,6 +44,7 @@ def read_lst(
     values: list[float] = []
     widths: list[int] = []
     lines: list[int] = []
+    numbers: list[int] = []
     for number, line in enumerate(_lines(path), start=1):
         text = line.rstrip()
         if not text:
@@ -56,10 +57,11 @@ def read_lst(
         values += map(float, fields[1:-1])
         widths.append(len(fields) - 2)
         lines.append(number)
+        numbers.append(int(fields[0]))
     if not files:
         raise _invalid(str(path), "it names no picture", channel)
     root = root or find_root(path.parent, path.stem, files[:20])
-    return _keep_what_is_there(path, root, origin or str(path), files, values, widths, lines, class_names)
+    return _keep_what_is_there(path, root, origin or str(path), files, values, widths, lines, numbers, class_names)
 
 
 def _invalid(where: str, what: str, channel: str) -> UserError:
@@ -103,6 +105,7 @@ def _keep_what_is_there(
     values: list[float],
     widths: list[int],
     lines: list[int],
+    numbers: list[int],
     class_names: tuple[str, ...] | None,
 ) -> FileSource:
     listing = Listing(root)
@@ -133,4 +136,5 @@ def _keep_what_is_there(
         bad=bad,
         listing=path.name,
         lines=np.asarray(lines, dtype=np.int64)[there],
+        numbers=np.asarray(numbers, dtype=np.int64)[there] if all(0 <= each < 2**63 for each in numbers) else None,
     )

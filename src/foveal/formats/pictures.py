@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from foveal.errors import BadPicture, UserError
 from foveal.records import BadRecord, Label, Labels, Sample
+from foveal.storage.address import is_address
+from foveal.storage.cache import named, read_address, read_file
 
 SUFFIXES = frozenset((
     ".apng", ".avif", ".avifs", ".bmp", ".bw", ".dds", ".dib", ".gif", ".icb", ".ico", ".j2c", ".j2k", ".jfif", ".jp2",
@@ -31,13 +33,14 @@ class FileSource:
         form: name of the data form.
         origin: what the user named.
         root: the folder that ``files`` are relative to.
-        files: paths with forward slashes.
+        files: paths with forward slashes, or addresses (``s3://bucket/key``).
         labels: of each file; one number, or several.
         class_names: names in label order, when known.
         groups: a group name for each file, when known.
         bad: what was left out.
         listing: name of the list or table that names the files, for messages; empty for folders.
         lines: int64 [n], line numbers in it, from 1.
+        numbers: int64 [n], the number that a list gives each file, when it does.
 
     ``key`` is the path as in ``files``; where a list names a file more than once, with its line.
     """
@@ -55,6 +58,7 @@ class FileSource:
         bad: Sequence[BadRecord] = (),
         listing: str = "",
         lines: NDArray[np.int64] | None = None,
+        numbers: NDArray[np.int64] | None = None,
     ) -> None:
         self.form = form
         self.origin = origin
@@ -63,6 +67,7 @@ class FileSource:
         self.class_names = class_names
         self.groups = groups
         self.bad = tuple(bad)
+        self.numbers = numbers
         self._labels = labels
         self._listing = listing
         self._lines = lines
@@ -82,7 +87,7 @@ class FileSource:
 
     def read(self, index: int) -> Sample:
         file = self.files[index]
-        picture = read_picture(self.root / file, self.where(index))
+        picture = read_named(self.root, file, self.where(index))
         key = f"{file} (line {self._lines[index]})" if self._repeated and self._lines is not None else file
         return Sample(shown(key), picture, self._label(index))
 
@@ -102,10 +107,18 @@ class FileSource:
         return digest.hexdigest()
 
 
+def read_named(root: Path, file: str, where: str) -> bytes:
+    """The encoded picture at a path below ``root``, or at an address. Raises BadPicture when it can't be read."""
+    return read_address(file, where) if is_address(file) else read_picture(root / file, where)
+
+
 def read_picture(path: Path, where: str) -> bytes:
-    """The encoded picture. Raises BadPicture when the file can't be read."""
+    """The encoded picture; of an object in a store, as ``foveal.storage.cache.read_file`` finds it.
+
+    Raises BadPicture when it can't be read.
+    """
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise BadPicture(f"can't be read: {error.strerror}", where) from error
 
@@ -207,8 +220,8 @@ def find_root(base: Path, stem: str, files: Sequence[str]) -> Path:
 
 
 def shown(text: str) -> str:
-    """A path as it can be printed: bytes that aren't UTF-8 as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A path as it can be printed: bytes that aren't UTF-8 as escapes, copies of objects by their addresses."""
+    return named(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def short(text: str, longest: int = LONGEST_FIELD) -> str:

@@ -95,6 +95,7 @@ def read_voc(
     files: list[str] = []
     notes: list[str] = []
     bad: list[BadRecord] = []
+    renamed: list[str] = []
     gathered = Gathered()
     for found in _annotations(place):
         if isinstance(found, BadRecord):
@@ -113,12 +114,17 @@ def read_voc(
             told = f"its picture {short(named or stem, LONGEST_PATH)} isn't in {root}"
             bad.append(BadRecord(shown(str(path)), shown(told)))
             continue
+        if named and named.rpartition("/")[2] not in (picture.rpartition("/")[2], stem.rpartition("/")[2]):
+            renamed.append(f"{found} names {short(named, LONGEST_PATH)}")
         files.append(picture)
         notes.append(found)
         gathered.add(annotation)
     if not files:
         raise nothing_usable(place.listing or place.annotations, len(bad), bad, "annotations")
     said = () if place.listing is not None else without_annotation(walk_files(root), files, root)
+    if renamed:
+        told = f"other names: {len(renamed):,} annotation{'s' * (len(renamed) != 1)} taken for the picture of the same name, "
+        said += (shown(f"{told}and not for the one named inside; the first: {renamed[0]}"),)
     names = sort_class_names(str(kind) for kind in gathered.kinds)
     objects = gathered.table({name: number for number, name in enumerate(names)}, "pixel")
     source = BoxFileSource(

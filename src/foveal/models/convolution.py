@@ -129,10 +129,11 @@ def _add_pieces(found: Tensor, pictures: Tensor, wanted: Tensor, padding: Pair) 
         for row in range(0, rows, most):
             count = min(most, rows - row)
             start, stop = row - pad_y, row - pad_y + count + kernel_y - 1
-            inside = slice(max(0, start), min(height, stop))
-            x[: inside.start - start].zero_()
-            x[inside.stop - start : stop - start].zero_()
-            x[inside.start - start : inside.stop - start, pad_x : pad_x + width] = pictures[number, inside]
+            top = min(max(0, start), stop)  # the picture's rows in the piece: none where it lies in the padding
+            bottom = max(top, min(height, stop))
+            x[: top - start].zero_()
+            x[bottom - start : stop - start].zero_()
+            x[top - start : bottom - start, pad_x : pad_x + width] = pictures[number, top:bottom]
             g[:count, :columns] = wanted[number, row : row + count]
             length = (count - 1) * pitch + columns
             left, right = g.view(-1, filters)[:length].t(), x.view(-1, channels)

@@ -10,7 +10,7 @@ body.class_heads.0.weight                     arg:relu4_3_cls_pred_conv_weight  
 body.box_heads.2.bias                         arg:multi_feat_2_conv_3x3_relu_loc_pred_conv_bias
 
 ``post`` ResNets, which the original has not, get the names that their layers would have there. Networks of timm's have
-none in their backbones.
+none in their backbones, nor in the normalisations that follow them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from foveal.mxnet.fill import fill
 BACKBONE = "body.backbone."
 VGG_SOURCES = ("relu4_3", "relu7")
 RESNET_SOURCES = ("_plus12", "_plus15")
+NORMS = "body.norms."
 OTHER_SOURCES = ("stride8", "stride16", "stride32")  # of timm's networks, which the original has not
 # torchvision's numbers of VGG's convolutions, and the original's names.
 VGG_LAYERS = {
@@ -51,7 +52,8 @@ VGG_LAYERS = {
 def mxnet_names(names: Iterable[str]) -> dict[str, str]:
     """MXNet's name of each of our detector's tensors, e.g. of ``detector.state_dict()``.
 
-    Left out: ``num_batches_tracked``, which MXNet does not count, and the backbones of timm's networks.
+    Left out: ``num_batches_tracked``, which MXNet does not count, and of timm's networks the backbones and what
+    normalises their maps.
     """
     names = list(names)
     vgg = f"{BACKBONE}fc6.weight" in names
@@ -61,7 +63,7 @@ def mxnet_names(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         inner = name.removeprefix(BACKBONE)
-        if name.endswith(".num_batches_tracked"):
+        if name.endswith(".num_batches_tracked") or name.startswith(NORMS):
             continue
         if inner == name:
             found[name] = f"arg:{_head_name(name.removeprefix('body.'), sources)}"

@@ -36,6 +36,7 @@ from foveal.data.views import Preprocessing
 from foveal.errors import UserError
 from foveal.files import lock, write_json
 from foveal.models.device import choose_device, choose_precision, place
+from foveal.records import Reading
 from foveal.settings import Parsed, Settings, parse_settings
 from foveal.training.carry import carry_over
 from foveal.training.checkpoint import Checkpoint, read_checkpoint
@@ -97,6 +98,7 @@ def train(
     file_column: str | None = None,
     label_column: str | None = None,
     root: str | Path | None = None,
+    reading: Reading | None = None,
     tensorboard_folder: str | Path | None = None,
     listeners: Sequence[Listener] = (),
     **settings: object,
@@ -115,6 +117,7 @@ def train(
         model: an earlier artifact to go on from (incremental training).
         form, file_column, label_column: how to read ``data``, where recognising it is not enough.
         root: the folder of the pictures that a list or table names, when they do not lie beside it.
+        reading: how a text of labels is to be read, where it does not tell itself.
         tensorboard_folder: also write TensorBoard files there.
         listeners: called with every event of ``foveal.training.events``.
         settings: hyperparameters by their SageMaker names, as strings or typed values.
@@ -134,10 +137,11 @@ def train(
         file_column=file_column,
         label_column=label_column,
         root=root,
+        reading=reading,
         channel="train",
     )
     if task is None or parsed is None:  # wrong settings are told before data is opened wherever that is possible
-        task = next(each for each in TASKS if each.labels == dataset.task)
+        task = next(each for each in TASKS if (each.labels == "boxes") == (dataset.task == "boxes"))
         parsed = parse_settings(settings, recipe=recipe, algorithm=task.name)
     for line in parsed.warnings:
         tell(Said(line, warning=True))

@@ -1,0 +1,180 @@
+"""Data at an address, opened as if it lay on disk.
+
+What lies below an address gets a folder among the copies of ``storage/cache.py``: lists, annotations, records and
+archives are fetched, pictures are hollow files that are filled when they are read. So every form opens it as it opens
+a folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from foveal.errors import UserError
+from foveal.formats.pictures import is_hidden, is_picture_name
+from foveal.progress import track
+from foveal.storage import stores
+from foveal.storage.address import Address, is_address, parse_address
+from foveal.storage.cache import cache_bound, fetch, is_current, make_hollow, named, place_of
+from foveal.storage.objects import StoredObject
+
+ALONE = (".rec", ".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2")  # files that need none beside them
+FETCHED = frozenset((
+    ".rec", ".idx", ".lst", ".csv", ".tsv", ".json", ".jsonl", ".manifest", ".xml", ".txt", ".yaml", ".yml", ".names",
+    ".data", ".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".safetensors",
+))  # fmt: skip
+"""Suffixes of files that are fetched when data is opened; lower case."""
+FETCHERS = 16  # objects at a time
+COMPANIONS = ("classes.txt",)  # what is looked for beside a file that is opened alone
+
+
+def local(path: str | Path, said: list[str] | None = None) -> Path:
+    """Where the data of an address can be opened; a path is given back.
+
+    Args:
+        path: a path, a prefix (``s3://bucket/photos/``), or one object; of a list, table or annotation the folder that
+            it lies in becomes openable, for it names pictures there.
+        said: gets a line that tells what was found and fetched.
+
+    Raises:
+        UserError: when nothing is there, the store can't be reached or refuses, or the cache is too small for the files
+            that must be here whole.
+    """
+    if not is_address(path):
+        return Path(path)
+    address = parse_address(path)
+    if _stands_alone(address):
+        place = fetch(address)
+        if not address.http:
+            _fetch_companions(address)
+        return place
+    found = _mirror(address, said)
+    if found:
+        return place_of(address)
+    try:
+        there = stores.head(address)
+    except FileNotFoundError:
+        raise UserError("nothing is there", str(address), "Check bucket and prefix.") from None
+    above = address.at(address.key.rpartition("/")[0])
+    if not address.http and not is_picture_name(address.name):
+        if above.name.lower() == "annotations":  # COCO's, whose pictures lie beside that folder
+            above = above.at(above.key.rpartition("/")[0])
+        _mirror(above, said)
+    return fetch(address, there)
+
+
+@contextmanager
+def told_by_address() -> Iterator[None]:
+    """Errors name the addresses of copies, not their places."""
+    try:
+        yield
+    except UserError as error:
+        error.what, error.where, error.remedy = named(error.what), named(error.where), named(error.remedy)
+        raise
+
+
+def picture_addresses(path: str | Path) -> list[str]:
+    """The addresses of the pictures below a prefix, in order of key; the address itself where it is an object.
+
+    Raises:
+        UserError: when nothing is there, or no picture; when the store can't be reached or refuses.
+    """
+    address = parse_address(path)
+    keys = [found.key for found in stores.list_objects(address)]
+    if not keys:
+        return [str(address)]
+    pictures = sorted(key for key in keys if is_picture_name(key) and not is_hidden(key.rpartition("/")[2]))
+    if not pictures:
+        raise UserError(
+            "no pictures below this address", str(address), "Pictures are told by their endings: .jpg, .png, ..."
+        )
+    return [str(address.at(key)) for key in pictures]
+
+
+def _stands_alone(address: Address) -> bool:
+    if address.http:
+        if not address.name:
+            raise UserError(
+                "http servers have no list of what they hold", str(address), "Name one file: a .rec, a .zip or a .tar."
+            )
+        return True
+    return address.name.lower().endswith(ALONE)
+
+
+def _fetch_companions(address: Address) -> None:
+    """What lies beside a file that is opened alone and has a meaning for it."""
+    for name in COMPANIONS:
+        beside = address.at("/".join((*address.key.split("/")[:-1], name)))
+        try:
+            there = stores.head(beside)
+        except FileNotFoundError:
+            place_of(beside).unlink(missing_ok=True)
+        else:
+            fetch(beside, there)
+
+
+def _mirror(address: Address, said: list[str] | None) -> int:
+    """Make what lies below an address openable; returns the number of objects."""
+    root = place_of(address)
+    names: set[str] = set()
+    whole: list[StoredObject] = []
+    total = 0
+    for found in stores.list_objects(address):
+        place = place_of(address.at(found.key))
+        if place == root or (not found.size and place.is_dir()):
+            continue  # an empty object that stands for a folder
+        if not is_current(place, found):
+            make_hollow(place, found)
+        names.add(str(place))
+        total += found.size
+        if place.suffix.lower() in FETCHED and not is_hidden(place.name):
+            whole.append(found)
+    if not names:
+        return 0
+    _remove_others(root, names)
+    size = sum(found.size for found in whole)
+    if size > cache_bound():
+        raise UserError(
+            f"lists, annotations and records in it have {size:,} bytes, more than the cache may hold"
+            f" ({cache_bound():,})",
+            str(address),
+            "Set FOVEAL_CACHE_GB higher, or copy the data to a disk and name it there.",
+        )
+    _fetch_all(address, whole)
+    if said is not None:
+        told = f"{len(whole):,} fetched ({_size(size)}), the others" if whole else "they"
+        said.append(f"{address}: {len(names):,} objects, {_size(total)}; {told} are read when they are needed")
+    return len(names)
+
+
+def _remove_others(root: Path, names: set[str]) -> None:
+    """Take copies of what the store no longer has out of the way, and folders that are empty then."""
+    for folder, _, files in os.walk(root, topdown=False):
+        for name in files:
+            place = os.path.join(folder, name)
+            if place not in names and not name.startswith("."):
+                os.unlink(place)
+        if not os.listdir(folder):
+            os.rmdir(folder)
+
+
+def _fetch_all(address: Address, objects: Sequence[StoredObject]) -> None:
+    """Fetch what is not here whole yet, and let it stay."""
+    some = [found for found in objects if found.size]
+    with ThreadPoolExecutor(FETCHERS, thread_name_prefix="foveal-fetch") as pool:
+        try:
+            done = pool.map(lambda found: fetch(address.at(found.key), found), some)
+            for _ in track(done, len(some), f"fetching from {address}"):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1000:.1f} kB"

@@ -1,0 +1,410 @@
+"""WebDataset: tar files in which a picture and its label follow each other, with one name and two suffixes.
+
+    train-000000.tar    00017.jpg  00017.cls     a class number            one of these, looked for in this order;
+    train-000001.tar    00018.jpg  00018.json    ``jsonlabels``            what the first labelled picture has counts
+                        00019.jpg  00019.txt     a class name              for all
+
+The name goes up to the first dot behind the last slash. Beside ``.cls`` or a number in ``.json``, a text (``.txt``, or
+``class_name`` in ``.json``) names the class where it is the same for all pictures of the class. Boxes have no one
+convention among those who write shards: what is read is ``objects`` or ``annotations`` in ``.json``.
+
+The files are uncompressed, so pictures can be read in any order: of each, its shard and place are kept (20 bytes), its
+name, and its label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveal.errors import BadPicture, UserError
+from foveal.formats.boxfiles import Annotation, Gathered, ObjectTable, as_name, match_objects, nothing_usable, read_json
+from foveal.formats.jsonlabels import (
+    Label,
+    ToldNames,
+    annotation_of,
+    has_objects,
+    kind_numbers,
+    label_key,
+    label_of,
+    name_beside,
+    number_labels,
+)
+from foveal.formats.pictures import LONGEST_PATH, SUFFIXES, is_hidden, short, shown
+from foveal.formats.recordio import Buffer, Damage, open_buffer
+from foveal.formats.tar import Member, scan, walk
+from foveal.records import BadRecord, Boxes, Labels, Sample, TaskName
+
+_LOOKED_AT = 300  # members that tell whether a tar file is a shard
+_LARGEST_LABEL = 16_000_000  # bytes of a .json, .cls or .txt
+_MOST_SHARDS = 100_000
+_OPEN_AT_ONCE = 256  # shards: each takes a file handle, of which a process often has 1,024
+_RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}")
+_LABELS = ("cls", "json", "txt")
+_TEACH = "A picture's label is a .cls, .json or .txt of its name, right behind or before it in the tar file."
+Group = dict[str, Member]
+
+
+def looks_like_webdataset(path: Path) -> bool:
+    """Whether an uncompressed tar file begins with pictures and labels as WebDataset has them.
+
+    A ``.json`` of SageMaker's object detection and the numbers of a YOLO ``.txt`` are none.
+    """
+    try:
+        with path.open("rb") as file:
+            members = [each for each in islice(walk(file), _LOOKED_AT) if isinstance(each, Member)]
+            for _, group in _groups(members):
+                if _picture(group) is None or not any(suffix in group for suffix in _LABELS):
+                    continue
+                if "cls" in group:
+                    return True
+                member = group["json" if "json" in group else "txt"]
+                if member.size > _LARGEST_LABEL:
+                    return False
+                file.seek(member.start)
+                return _speaks_of_label(file.read(member.size), "json" in group)
+    except OSError:
+        return False
+    return False
+
+
+def expand_shards(path: Path) -> tuple[Path, ...]:
+    """The files that a name with a range of numbers means: ``train-{000..009}.tar``; () for a name without one.
+
+    Raises:
+        UserError: for a range that is empty or means more than 100,000 files.
+    """
+    match = _RANGE.search(path.name)
+    if match is None:
+        return ()
+    first, last = int(match[1]), int(match[2])
+    if not first <= last < first + _MOST_SHARDS:
+        raise UserError(
+            f"the range {match[0]} means {max(0, last - first + 1):,} files",
+            str(path),
+            f"A range goes up, and has at most {_MOST_SHARDS:,} numbers.",
+        )
+    width = len(match[1])
+    names = (
+        f"{path.name[: match.start()]}{each:0{width}}{path.name[match.end() :]}" for each in range(first, last + 1)
+    )
+    return tuple(path.with_name(name) for name in names)
+
+
+def read_webdataset(
+    paths: Sequence[Path],
+    *,
+    origin: str = "",
+    class_names: tuple[str, ...] | None = None,
+    task: TaskName | None = None,
+) -> tuple[ShardSource, tuple[str, ...]]:
+    """Read the headers and labels of shards; their pictures are counted in the order of ``paths``.
+
+    Args:
+        class_names: names in label order. Left out, the names that stand beside the numbers, or the labels', sorted.
+        task: what the pictures are to carry. Left out, boxes where the first label has objects.
+
+    Returns:
+        The source (a ``BoxShardSource`` for boxes), and lines that tell what was found and left out.
+
+    Damaged stretches, pictures without a label and labels that can't be read are left out and named in ``bad``.
+
+    Raises:
+        UserError: when nothing can be used, and for labels that can't be meant, and classes not among ``class_names``.
+    """
+    reading = _Reading(task)
+    starts, cut = [0], []
+    for path in paths:
+        buffer = open_buffer(path)
+        if len(buffer) and bytes(buffer[-512:]).strip(b"\0"):
+            cut.append(path.name)
+        _read_shard(path, buffer, reading)
+        starts.append(len(reading.offsets))
+    if not len(reading.offsets):
+        raise nothing_usable(
+            paths[0] if len(paths) == 1 else paths[0].parent, len(reading.bad), reading.bad, "pictures"
+        )
+    index = _Index(tuple(paths), starts, reading)
+    said = _said(reading, cut)
+    if reading.kind != "boxes":
+        known = class_names if class_names is not None else reading.told.names()
+        labels, names = number_labels(reading.labels, index.where, known)
+        return ShardSource(origin or str(paths[0]), index, labels, names, reading.bad), said
+    numbers, names = kind_numbers(list(reading.gathered.kinds), origin or str(paths[0]))
+    objects, names = match_objects(reading.gathered.table(numbers, "pixel"), names, class_names, index.where)
+    return BoxShardSource(origin or str(paths[0]), index, objects, names, reading.bad), said
+
+
+class _Reading:
+    """What the shards have come to so far."""
+
+    def __init__(self, task: TaskName | None) -> None:
+        self.task = task
+        self.kind = "boxes" if task == "boxes" else ""  # or the suffix that holds the labels
+        self.offsets, self.sizes = array("q"), array("q")
+        self.names, self.ends = bytearray(), array("q")
+        self.labels: list[Label] = []
+        self.gathered = Gathered()
+        self.told = ToldNames()
+        self.bad: list[BadRecord] = []
+        self.others = 0  # labels without a picture
+        self._same: dict[str, str] = {}
+
+    def add(self, picture: Member, label: Label | Annotation) -> None:
+        if isinstance(label, Annotation):
+            self.gathered.add(label)
+        else:
+            self.labels.append(self._same.setdefault(label, label) if isinstance(label, str) else label)
+        self.offsets.append(picture.start)
+        self.sizes.append(picture.size)
+        self.names += picture.name.encode("utf-8", "surrogateescape")
+        self.ends.append(len(self.names))
+
+
+class _Index:
+    """Where the pictures lie: 16 bytes each, and their names."""
+
+    def __init__(self, paths: tuple[Path, ...], starts: list[int], reading: _Reading) -> None:
+        self.paths = paths
+        self.starts = starts  # number of the first picture of each shard
+        self.offsets = np.frombuffer(reading.offsets, dtype=np.int64)
+        self.sizes = np.frombuffer(reading.sizes, dtype=np.int64)
+        self.names = bytes(reading.names)
+        self.ends = np.frombuffer(reading.ends, dtype=np.int64)
+        self.buffer = lru_cache(_OPEN_AT_ONCE)(lambda shard: open_buffer(paths[shard]))
+
+    def shard(self, index: int) -> int:
+        if not 0 <= index < len(self.offsets):
+            raise IndexError(index)
+        return bisect_right(self.starts, index) - 1
+
+    def name(self, index: int) -> str:
+        start = int(self.ends[index - 1]) if index else 0
+        return self.names[start : int(self.ends[index])].decode("utf-8", "surrogateescape")
+
+    def where(self, index: int) -> str:
+        path = self.paths[self.shard(index)]
+        return shown(f"{path.name}, {self.name(index)} at byte {self.offsets[index]}")
+
+
+class ShardSource:
+    """Pictures in tar files. ``key`` is ``train-000.tar/00017.jpg``."""
+
+    form: str = "webdataset"
+    groups: tuple[str, ...] | None = None
+
+    def __init__(
+        self, origin: str, index: _Index, labels: Labels, names: tuple[str, ...] | None, bad: Sequence[BadRecord]
+    ) -> None:
+        self.origin = origin
+        self.class_names = names
+        self.bad = tuple(bad)
+        self._index = index
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._index.offsets)
+
+    def labels(self) -> Labels:
+        return self._labels
+
+    def where(self, index: int) -> str:
+        """``train-000.tar, 00017.jpg at byte 1536``."""
+        return self._index.where(index)
+
+    def read(self, index: int) -> Sample:
+        values = self._labels.values[self._labels.offsets[index] : self._labels.offsets[index + 1]]
+        whole = len(values) == 1 and float(values[0]).is_integer()
+        return Sample(self._key(index), self._picture(index), int(values[0]) if whole else values)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names and sizes of the shards, names and places of the pictures, and labels."""
+        digest = hashlib.sha256()
+        index = self._index
+        for path, start in zip(index.paths, index.starts, strict=False):
+            digest.update(f"{path.name}\0{start}\0".encode("utf-8", "surrogateescape"))
+        digest.update(index.names)
+        for numbers in (index.ends, index.offsets, index.sizes, self._labels.values, self._labels.offsets):
+            digest.update(numbers.tobytes())
+        return digest.hexdigest()
+
+    def _key(self, index: int) -> str:
+        return shown(f"{self._index.paths[self._index.shard(index)].name}/{self._index.name(index)}")
+
+    def _picture(self, index: int) -> bytes:
+        start, size = int(self._index.offsets[index]), int(self._index.sizes[index])
+        try:
+            content = bytes(self._index.buffer(self._index.shard(index))[start : start + size])
+        except UserError as error:
+            raise BadPicture(error.what, error.where, error.remedy) from error
+        if len(content) < size:
+            raise BadPicture("the shard is shorter than when it was opened", self.where(index))
+        return content
+
+
+class BoxShardSource(ShardSource):
+    """Pictures in tar files, with boxes."""
+
+    def __init__(
+        self, origin: str, index: _Index, objects: ObjectTable, names: tuple[str, ...] | None, bad: Sequence[BadRecord]
+    ) -> None:
+        super().__init__(origin, index, Labels(objects.ids, objects.offsets), names, bad)
+        self.objects = objects
+
+    def boxes(self, index: int) -> Boxes:
+        return self.objects.boxes(index)
+
+    def read(self, index: int) -> Sample:
+        return Sample(self._key(index), self._picture(index), self.boxes(index))
+
+    def fingerprint(self) -> str:
+        """As for any shards, and the boxes."""
+        digest = hashlib.sha256(super().fingerprint().encode())
+        for numbers in (self.objects.values, self.objects.difficult, self.objects.crowd, self.objects.sizes):
+            digest.update(numbers.tobytes())
+        return digest.hexdigest()
+
+
+def _read_shard(path: Path, buffer: Buffer, reading: _Reading) -> None:
+    members: list[Member] = []
+    for found in scan(buffer):
+        if isinstance(found, Damage):
+            reading.bad.append(BadRecord(f"{path.name}, byte {found.offset}", found.reason))
+        elif found.kind == "file":
+            if members and _split(found.name)[0] != _split(members[0].name)[0]:
+                _take(path, buffer, members, reading)
+                members = []
+            members.append(found)
+    if members:
+        _take(path, buffer, members, reading)
+
+
+def _take(path: Path, buffer: Buffer, members: Sequence[Member], reading: _Reading) -> None:
+    """One group of members that have a name in common."""
+    for name, group in _groups(members):
+        picture = _picture(group)
+        if picture is None:
+            reading.others += any(suffix in group for suffix in _LABELS)
+            continue
+        where = shown(f"{path.name}, {short(name, LONGEST_PATH)} at byte {picture.start}")
+        try:
+            if len(group) < len(members):
+                raise BadPicture("two members have one name", where)
+            label = _label(group, buffer, where, reading)
+        except BadPicture as error:
+            reading.bad.append(BadRecord(where, error.what))
+        else:
+            reading.add(picture, label)
+
+
+def _label(group: Group, buffer: Buffer, where: str, reading: _Reading) -> Label | Annotation:
+    """The label of one picture; the first one tells where the labels of all are. Raises BadPicture."""
+    record: dict[str, Any] = {}
+    if "json" in group:
+        content = read_json(_text(group, "json", buffer, where).encode(), where)
+        record = content if isinstance(content, dict) else {"label": content}
+    reading.kind = reading.kind or _kind(group, record, reading.task)
+    if reading.kind == "boxes":
+        annotation = annotation_of(record, where)
+        if annotation is None:
+            raise BadPicture("it has no .json with objects", where)
+        return annotation
+    if not reading.kind or reading.kind not in group:
+        raise BadPicture(
+            f"it has no {' or '.join('.' + each for each in _LABELS if reading.kind in ('', each))}", where
+        )
+    if reading.kind == "json":
+        key = label_key(record)
+        if key is None:
+            raise BadPicture("its .json has no label", where)
+        label = label_of(record[key], where)
+        reading.told.add(label, name_beside(record, key))
+        return label
+    text = _text(group, reading.kind, buffer, where).strip()
+    if not text:
+        raise BadPicture(f"its .{reading.kind} is empty", where)
+    if reading.kind == "txt":
+        return text
+    if re.fullmatch(r"[+-]?\d{1,9}", text) is None:
+        remedy = "A .cls holds a whole number from 0; names of classes belong into .txt."
+        raise UserError(f"the label {short(text)!r} is no class number", where, remedy)
+    beside = as_name(_text(group, "txt", buffer, where)) if "txt" in group else name_beside(record, "")
+    reading.told.add(int(text), beside)
+    return int(text)
+
+
+def _kind(group: Group, record: dict[str, Any], task: TaskName | None) -> str:
+    if task is None and has_objects(record):
+        return "boxes"
+    if "cls" in group:
+        return "cls"
+    return "json" if label_key(record) is not None else "txt" if "txt" in group else ""
+
+
+def _said(reading: _Reading, cut: Sequence[str]) -> tuple[str, ...]:
+    said = [f"labels by {'the objects in .json' if reading.kind == 'boxes' else '.' + reading.kind}"]
+    if reading.others:
+        said.append(f"left out: {reading.others:,} labels without a picture")
+    if cut:
+        said.append(f"without an end mark, and maybe cut short: {len(cut):,} shards, e.g. {cut[0]}")
+    return tuple(said)
+
+
+def _groups(members: Sequence[Member]) -> Iterator[tuple[str, Group]]:
+    """Members that follow each other and have a name in common, by their suffixes; hidden ones left out."""
+    name: str | None = None
+    group: Group = {}
+    for member in members:
+        if member.kind != "file" or any(map(is_hidden, member.name.split("/"))):
+            continue
+        key, suffix = _split(member.name)
+        if key != name and group:
+            yield str(name), group
+            group = {}
+        name = key
+        group.setdefault(suffix, member)
+    if group:
+        yield str(name), group
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The name up to the first dot of its last part, and the rest in lower case."""
+    folder, slash, last = name.rpartition("/")
+    stem, _, suffix = last.partition(".")
+    return f"{folder}{slash}{stem}", suffix.lower()
+
+
+def _picture(group: Group) -> Member | None:
+    return next((group[suffix] for suffix in group if f".{suffix}" in SUFFIXES), None)
+
+
+def _text(group: Group, suffix: str, buffer: Buffer, where: str) -> str:
+    member = group[suffix]
+    if member.size > _LARGEST_LABEL:
+        raise BadPicture(f"its .{suffix} has {member.size:,} bytes, too many for a label", where)
+    try:
+        return bytes(buffer[member.start : member.start + member.size]).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadPicture(f"its .{suffix} isn't UTF-8 text", where) from error
+
+
+def _speaks_of_label(content: bytes, is_json: bool) -> bool:
+    if is_json:
+        try:
+            record = read_json(content, "")
+        except BadPicture:
+            return False
+        if not isinstance(record, dict):
+            return True
+        return (label_key(record) is not None or has_objects(record)) and "image_size" not in record
+    fields = content.split()
+    return bool(fields) and not (len(fields) >= 5 and all(re.fullmatch(rb"[-+.\deE]+", each) for each in fields))

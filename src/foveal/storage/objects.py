@@ -1,0 +1,19 @@
+"""What every store tells of an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object.
+
+    Attributes:
+        size: in bytes.
+        version: what changes with the content, as ns that a file's time can hold; 0 where the store doesn't tell.
+    """
+
+    key: str
+    size: int
+    version: int
