@@ -54,7 +54,19 @@ BESIDE = {
     ("algorithms", "artifact"): "incremental training takes network and preprocessing from an earlier model",
     ("evaluation", "predictor"): "evaluating is asking a predictor about labelled pictures",
 }
-WITHOUT_TORCH = {"errors", "records", "progress", "files", "kinds", "settings", "formats", "metrics", "storage", "draw"}
+WITHOUT_TORCH = {
+    "errors",
+    "records",
+    "progress",
+    "files",
+    "kinds",
+    "settings",
+    "formats",
+    "metrics",
+    "storage",
+    "draw",
+    "report",
+}
 QUICK = {"cli", "__init__", "settings", "formats"}  # rooms at doors: no torch when they are imported
 
 LONGEST_FILE = 600  # lines

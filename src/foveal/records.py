@@ -158,6 +158,8 @@ class Reading:
         separator: between the fields of a line; None for blanks and tabs.
         unit: of a text of boxes, the unit of its coordinates.
         names: class number -> name, where labels are numbers.
+        group_column: of a table, the column that tells which pictures belong together.
+        idx: of ``.rec`` files, read only the records that the ``.idx`` file beside each lists.
     """
 
     labels: tuple[str, ...] = ()
@@ -167,6 +169,8 @@ class Reading:
     separator: str | None = None
     unit: Literal["pixel", "fraction"] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    group_column: str | None = None
+    idx: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from foveal.data.check import box_warnings, check_objects, class_indices, count_warnings
+from foveal.data.check import box_warnings, check_objects, class_indices, class_sets, count_warnings
 from foveal.errors import UserError
 from foveal.formats.boxfiles import Annotation, BoxFileSource, Gathered, Object
 from foveal.formats.boxlabels import BoxLabelSource
@@ -71,7 +71,7 @@ def test_gaps_are_refused_unless_the_number_of_classes_says_so(source, tmp_path)
     made = source(*map(float, [2, 3, 5, 5]))
     assert refusal(made, None, None) == (
         f"{tmp_path}/train.rec: class ids 2..5 are used, but no picture has class 0, 1, 4\n"
-        "Number the 3 classes 0..2, or set num_classes=6 to keep the gaps."
+        "Number the 3 classes 0..2 with --names 2=2,3=3,5=5, or set num_classes=6 to keep the gaps."
     )
     assert class_indices(made, 6, None)[0].tolist() == [2, 3, 5, 5]
     assert class_indices(made, None, tuple("abcdef"))[0].tolist() == [2, 3, 5, 5]
@@ -80,6 +80,15 @@ def test_gaps_are_refused_unless_the_number_of_classes_says_so(source, tmp_path)
 
 def test_a_wide_gap_is_told_shortly(source):
     assert "but no picture has class 1, 2, 3, 4, 5, ...\n" in refusal(source(0.0, 16_000_000.0), None, None)
+
+
+def test_up_to_40_classes_with_gaps_the_whole_option_is_told(source):
+    pairs = ",".join(f"{number}={number}" for number in range(2, 35))
+    assert refusal(source(*map(float, range(2, 35))), None, None).endswith(
+        f"Number the 33 classes 0..32 with --names {pairs}, or set num_classes=35 to keep the gaps."
+    )
+    assert "--names 1=1," in (told := refusal(source(*map(float, range(1, 50))), None, None))
+    assert ",40=40,..., or set" in told
 
 
 def test_fewer_classes_than_the_data_names_are_refused(source, tmp_path):
@@ -97,6 +106,36 @@ def test_several_labels_are_refused_in_clear_words(source):
     assert refusal(source([2, 5, 0, 0.1, 0.1, 0.2, 0.2]), 3, None) == (
         "train.rec, record 1 at byte 0: 7 label numbers, which look like boxes (2, 5, ...)\n"
         "Image classification takes one class number a picture; this is data for object detection."
+    )
+
+
+def test_multi_hot_labels_are_no_single_labels_yet(source, tmp_path):
+    assert refusal(source([1, 0], [0, 0]), 2, None) == (
+        f"{tmp_path}/train.rec: its pictures have several labels each, and multi_label=1 comes with a later version of "
+        "Foveal\nTo train or judge now, give each picture one label."
+    )
+
+
+def test_rows_of_0_and_1_are_the_classes_of_each_picture(source):
+    rows, bad = class_sets(source([1, 0, 1], [0, 0, 0]), None, ("a", "b", "c"))
+    assert (rows.tolist(), rows.dtype, bad) == ([[1, 0, 1], [0, 0, 0]], np.float32, [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "text"),
+    [
+        ([[1, 0], [1, 0, 1]], None,
+         "train.rec, record 2 at byte 44: 3 label numbers, and 2 are expected (2 classes)\n"),
+        ([[1, 0], [1, 1]], 3, "train.rec, record 1 at byte 0: 2 label numbers, and 3 are expected (num_classes=3)\n"),
+        ([[1, 0], [1, 5]], 2, "train.rec, record 2 at byte 44: label 2 is 5, and can only be 0 or 1\n"),
+        ([[1, float("nan")]], 2, "train.rec, record 1 at byte 0: label 2 is nan, and can only be 0 or 1\n"),
+    ],
+)  # fmt: skip
+def test_other_rows_are_refused_with_their_record(source, labels, classes, text):
+    with pytest.raises(UserError) as caught:
+        class_sets(source(*labels), classes, None)
+    assert str(caught.value) == (
+        text + "A picture with several labels has a 0 or 1 for each class, in the same order everywhere."
     )
 
 
@@ -184,7 +223,7 @@ def test_gaps_between_classes_of_boxes_are_refused_unless_the_number_of_classes_
     made = boxes([(1, *HALF)], [(3, *HALF)])
     assert box_refusal(made, None, None) == (
         f"{tmp_path}/train.rec: class ids 1..3 are used, but no box has class 0, 2\n"
-        "Number the 2 classes 0..1, or set num_classes=4 to keep the gaps."
+        "Number the 2 classes 0..1 with --names 1=1,3=3, or set num_classes=4 to keep the gaps."
     )
     assert check_objects(made, 4, None).classes.tolist() == [1, 3]
     assert check_objects(made, None, None, gaps_allowed=True).classes.tolist() == [1, 3]

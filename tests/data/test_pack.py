@@ -19,6 +19,7 @@ from foveal.data.reencode import Encoding
 from foveal.errors import UserError
 from foveal.formats.imagerecord import pack as pack_record
 from foveal.formats.recordio import write_records
+from foveal.formats.recsource import RecordSource
 
 
 def encoded(size=(40, 30), mode="RGB", kind="PNG", seed=0, **options):
@@ -269,3 +270,124 @@ def test_real_blood_cells_are_packed_whole(shared, tmp_path):
         "2 pictures have boxes with nothing in them, which are left out, e.g. "
         f"{tmp_path}/bccd/train/JPEGImages/BloodImage_00343.jpg (BloodImage_00343.xml)"
     )
+
+
+# As im2rec
+
+
+LIST = Path(__file__).parent.parent / "fixtures" / "recordio" / "im2rec_like.lst"
+
+
+def im2rec_pictures(folder):
+    """The pictures that MXNet's list tool packed into the fixture, as files under the list's paths."""
+    source = RecordSource([LIST.with_suffix(".rec")])
+    for row, line in enumerate(LIST.read_text().splitlines()):
+        path = folder / line.split("\t")[-1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read(row).picture)
+    return folder
+
+
+def test_a_list_is_packed_to_the_byte_as_im2rec_does_it(tmp_path):
+    data = open_data(LIST, root=im2rec_pictures(tmp_path / "in"))
+    pack(data, tmp_path / "out", Packing(shuffle_seed=None))
+    assert (tmp_path / "out/train.rec").read_bytes() == LIST.with_suffix(".rec").read_bytes()
+    assert (tmp_path / "out/train.idx").read_bytes() == LIST.with_suffix(".idx").read_bytes()
+
+
+def test_several_labels_are_all_packed_or_the_first_alone(tmp_path):
+    lines = [line.split("\t") for line in LIST.read_text().splitlines()]
+    text = "".join(f"{number}\t1\t0\t{label}\t{path}\n" for number, label, path in lines)
+    root = im2rec_pictures(tmp_path / "in")
+    (tmp_path / "a.lst").write_text(text)
+    data = open_data(tmp_path / "a.lst", root=root, task=None)
+    pack(data, tmp_path / "all", Packing(shuffle_seed=None, label_width=3))
+    pack(data, tmp_path / "first", Packing(shuffle_seed=None, all_labels=False))
+    assert open_data(tmp_path / "all", task=None).train.labels().values[:6].tolist() == [1, 0, 2, 1, 0, 0]
+    assert open_data(tmp_path / "first", task=None).train.labels().values.tolist() == [1, 1, 1, 1]
+    with pytest.raises(UserError) as caught:
+        pack(data, tmp_path / "out", Packing(label_width=2))
+    assert str(caught.value) == (
+        "a.lst, line 1 (owl/e.jpg): 3 label numbers, and label_width is 2\n"
+        "Mend the label, or set label_width to what the data has."
+    )
+
+
+def test_chunks_are_files_of_their_own_in_order(photos, tmp_path):
+    for number in range(10, 14):
+        (photos / "train/cat" / f"{number}.png").write_bytes(encoded(seed=number))
+    data = open_data(photos).train
+    pack(data, tmp_path / "out", Packing(shuffle_seed=None, chunks=3))
+    found = [len(open_data(tmp_path / "out" / f"train_{number}.rec").train) for number in range(3)]
+    assert found == [3, 3, 1]
+    assert pictures(open_data(tmp_path / "out").train) == pictures(data)
+    with pytest.raises(UserError, match=r"train_0\.rec, train_1\.rec, .* are there already"):
+        pack(data, tmp_path / "out")
+    with pytest.raises(UserError) as caught:
+        pack(data, tmp_path / "more", Packing(chunks=8))
+    assert str(caught.value) == f"{photos}: 8 chunks are more than its 7 pictures\nChoose fewer."
+
+
+def test_the_centre_is_cut_out_and_boxes_follow(tmp_path):
+    data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 0), (2, 0, 0, 5, 30, 0)], [(1, 0, 0, 40, 30, 0)])
+    pack(data, tmp_path / "out", Packing(Encoding(15, center_crop=True), shuffle_seed=None))
+    again = open_data(tmp_path / "out", task="boxes")
+    assert Image.open(io.BytesIO(again.train.read(0).picture)).size == (15, 15)
+    assert pixels(again.train, 0)[0] == [[2.5, 1.5, 12.5, 9]]  # cut: 5 from the left; the second lies outside
+    assert pixels(again.train, 1)[0] == [[0, 0, 15, 15]]
+
+
+@pytest.mark.parametrize(("encoding", "kind", "mode"), [
+    (Encoding(kind="JPEG"), "JPEG", "RGB"),
+    (Encoding(kind="PNG", grey=True), "PNG", "L"),
+    (Encoding(grey=True), "PNG", "L"),
+])  # fmt: skip
+def test_kind_and_colour_can_be_asked_for(photos, tmp_path, encoding, kind, mode):
+    pack(open_data(photos).train, tmp_path / "out", Packing(encoding))
+    image = Image.open(io.BytesIO(open_data(tmp_path / "out").train.read(0).picture))
+    assert (image.format, image.mode) == (kind, mode)
+
+
+def test_threads_keep_the_order(photos, tmp_path):
+    for number in range(10, 40):
+        (photos / "train/cat" / f"{number}.png").write_bytes(encoded(seed=number))
+    for threads in (1, 4):
+        pack(open_data(photos), tmp_path / str(threads), Packing(Encoding(8), threads=threads))
+    assert (tmp_path / "1/train.rec").read_bytes() == (tmp_path / "4/train.rec").read_bytes()
+
+
+def test_a_list_alone_packs_to_the_same_records(photos, tmp_path):
+    data = open_data(photos / "train")
+    said = list_pictures(data, tmp_path / "lists", Packing(shuffle_seed=1))
+    assert said == (f"{tmp_path}/lists/train.lst: 3 pictures, relative to {photos}/train",)
+    pack(open_data(tmp_path / "lists/train.lst", root=photos / "train"), tmp_path / "a", Packing(shuffle_seed=None))
+    pack(data, tmp_path / "b", Packing(shuffle_seed=1))
+    assert (tmp_path / "a/train.rec").read_bytes() == (tmp_path / "b/train.rec").read_bytes()
+    with pytest.raises(UserError, match=r"lists/train.lst: is there already"):
+        list_pictures(data, tmp_path / "lists", Packing())
+    with pytest.raises(UserError) as caught:
+        list_pictures(open_data(tmp_path / "a"), tmp_path / "c", Packing())
+    assert str(caught.value) == f"{tmp_path}/a: its pictures lie in records, and have no path to list\nPack it."
+
+
+def test_boxes_have_neither_a_label_width_nor_a_first_label(tmp_path):
+    data = coco(tmp_path / "in", [(1, 10, 3, 20, 15, 0)])
+    with pytest.raises(UserError) as caught:
+        pack(data, tmp_path / "out", Packing(label_width=7))
+    assert str(caught.value) == (
+        f"{tmp_path}/in: labels of boxes are as long as there are objects, and label_width asks for one length\n"
+        "Leave label_width out."
+    )
+    with pytest.raises(UserError) as caught:
+        pack(data, tmp_path / "out", Packing(all_labels=False))
+    assert str(caught.value) == (
+        f"{tmp_path}/in: of labels of boxes the first number alone means nothing\nLeave --no-pack-label out."
+    )
+
+
+def test_a_picture_that_jpeg_can_not_hold_is_left_out(tmp_path):
+    (tmp_path / "in/a").mkdir(parents=True)
+    Image.new("L", (66_000, 1)).save(tmp_path / "in/a/1.png")
+    (tmp_path / "in/a/2.png").write_bytes(encoded())
+    report = pack(open_data(tmp_path / "in"), tmp_path / "out", Packing(Encoding(kind="JPEG")))
+    assert report.bad[0].reason == "66000 x 1 pixels are more than JPEG holds, which is 65,500 a side"

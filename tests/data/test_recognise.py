@@ -86,7 +86,7 @@ def test_folders_that_can_not_be_read_are_told_what_was_found(tmp_path, names, w
     ("name", "what"),
     [
         ("cat.jpg", "this is one picture, not labelled data"),
-        ("model.tar.gz", "this is an archive"),
+        ("model.tar.gz", "this is no archive: it begins like none"),
         ("notes.doc", "no form of data is known by the suffix '.doc'"),
     ],
 )
@@ -223,7 +223,8 @@ def test_an_unknown_form_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         open_data(tmp_path, form="zip")
     assert str(caught.value) == (
-        "form: 'zip' is no form of data\nKnown forms: recordio, lst, folder, csv, coco, voc, yolo, sagemaker-json."
+        "form: 'zip' is no form of data\nKnown forms: recordio, lst, folder, csv, manifest, imagefolder, webdataset, coco, "
+        "voc, yolo, sagemaker-json, boxes."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.data.split import split_rows, stratified_split
+from foveal.data.split import share_out, split_rows, stratified_split
 from foveal.errors import UserError
 from foveal.formats.boxfiles import Annotation, BoxFileSource, Gathered, Object
 
@@ -143,3 +143,42 @@ def test_every_class_keeps_a_training_picture_with_boxes(pictures, fraction, see
 
 BANDS = [(0, 60), (60, 80), (80, 90), (90, 100)]
 CHOSEN = {0: [2, 4, 6, 27, 31, 32, 33, 37], 1: [4, 5, 7, 10, 15, 17, 22, 36]}
+
+
+def several(seed, pictures=400, classes=6):
+    """Classes of pictures with several each, the rarest in about 3 % of them."""
+    rng = np.random.default_rng(seed)
+    odds = np.linspace(0.03, 0.5, classes)
+    return [np.flatnonzero(rng.random(classes) < odds).tolist() for _ in range(pictures)]
+
+
+def shares(labels, rows, classes=6):
+    """Of each class the share that was chosen, and how many pictures have it."""
+    counts = np.bincount([each for held in labels for each in held], minlength=classes)
+    return np.bincount([each for row in rows for each in labels[row]], minlength=classes) / counts, counts
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_pictures_with_several_classes_are_shared_out_by_all_of_them(fraction):
+    labels = several(1)
+    rows = share_out(labels, fraction, 0)
+    assert len(rows) == round(400 * fraction)
+    found, counts = shares(labels, rows)
+    assert (np.abs(found - fraction) < np.maximum(0.03, 1 / counts)).all()
+
+
+def test_sharing_out_is_seeded_and_keeps_groups_together():
+    labels = several(2)
+    groups = [f"patient {row // 5}" for row in range(400)]
+    rows = share_out(labels, 0.25, 7, groups)
+    assert rows.tolist() == share_out(labels, 0.25, 7, groups).tolist() != share_out(labels, 0.25, 8, groups).tolist()
+    assert not {groups[row] for row in rows} & {groups[row] for row in set(range(400)) - set(rows.tolist())}
+    found, counts = shares(labels, rows)
+    assert (np.abs(found - 0.25) < np.maximum(0.03, 1 / counts)).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 4), unique=True, max_size=5), min_size=1, max_size=30), st.floats(0.01, 0.99))
+def test_any_labels_are_shared_out_to_the_very_number(labels, fraction):
+    rows = share_out(labels, fraction, 0).tolist()
+    assert len(set(rows)) == len(rows) == round(len(labels) * fraction)
+    assert rows == sorted(rows)

@@ -92,6 +92,30 @@ def test_a_bad_line_gives_the_original_text_then_file_line_and_columns(folder, l
     )
 
 
+def test_an_index_that_is_there_already_names_both_lines(folder):
+    path = write(folder, "0\t1\tcats/1.jpg\n1\t1\tcats/2.jpg\n0\t0\ta dog.jpg\n")
+    with pytest.raises(UserError) as caught:
+        read_lst(path)
+    assert str(caught.value) == (
+        f"{path}, line 3: the index 0 is in line 1 already: '0\\t0\\ta dog.jpg'\n"
+        "Each line has an index of its own: number the lines anew."
+    )
+    with pytest.raises(
+        UserError, match=r"Invalid lst file in the train channel\.\n.*line 3: the index 0 is in"
+    ):
+        read_lst(path, channel="train")
+
+
+def test_a_label_that_is_missing_is_no_number(folder):
+    path = write(folder, "0\t\tcats/1.jpg\n")
+    with pytest.raises(UserError) as caught:
+        read_lst(path)
+    assert str(caught.value) == (
+        f"{path}, line 1: the label '' is no number: '0\\t\\tcats/1.jpg'\n"
+        "A line is `index<tab>label<tab>path`: a whole number, a class number from 0, the picture's relative path."
+    )
+
+
 def test_outside_of_training_no_channel_is_spoken_of(folder):
     path = write(folder, "0\tcats/1.jpg\n")
     with pytest.raises(UserError) as caught:

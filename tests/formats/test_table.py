@@ -78,12 +78,91 @@ def test_rows_that_lack_something_are_left_out_and_named(folder):
         ("file,label\n", "holds no rows"),
         ("file,label\n9.png,cat\n", "none of its 1 rows can be used; the first: the picture 9.png isn't in"),
         ('file,label\n"0.png,cat\n', "can't be read as a table: unexpected end of data"),
-        ("file,person,dog\n0.png,1,0\n1.png,0,1\n", "person holds only 0 and 1, as in a table with a column per class"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told(folder, text, message):
     with pytest.raises(UserError, match=message):
         read_table(write(folder, text))
+
+
+def refusal(path, **options):
+    with pytest.raises(UserError) as caught:
+        read_table(path, **options)
+    return str(caught.value)
+
+
+def test_columns_of_0_and_1_are_classes_in_their_order(folder):
+    path = write(folder, "file,dog,cat,split,place\n0.png,1,1,train,x\n1.png,0,0.0,train,y\n2.png,0,1.0,val,z\n")
+    table = read_table(path)
+    assert table.columns == Columns("file", "", "split", None, classes=("dog", "cat"))
+    assert table.sets == (("dog", "cat"), (), ("cat",))
+    assert (table.labels, table.class_names(table.rows(None))) == ((), ("dog", "cat"))
+    source = table_source(table, table.rows("train"), ("cat", "dog"))
+    assert source.labels().values.tolist() == [1, 1, 0, 0]
+    assert source.labels().offsets.tolist() == [0, 2, 4]
+    assert table_source(table, table.rows("validation"), ("cat", "dog")).read(0).label.tolist() == [1, 0]
+
+
+def test_named_columns_of_0_and_1_go_before_what_would_be_found(folder):
+    path = write(folder, "file,label,dog,cat,sharp\n0.png,x,1,0,1\n1.png,y,1,1,1\n")
+    assert read_table(path).labels == ("x", "y")
+    assert read_table(path, labels=("cat", "dog")).sets == (("dog",), ("cat", "dog"))
+
+
+def test_a_table_whose_pictures_have_one_class_each_is_one_of_single_labels_unless_several_are_asked_for(folder):
+    path = write(folder, "file,dog,cat\n0.png,1,0\n1.png,0,1\n")
+    assert (read_table(path).labels, read_table(path).sets) == (("dog", "cat"), None)
+    assert read_table(path, several=True).sets == (("dog",), ("cat",))
+
+
+@pytest.mark.parametrize("mark", [";", "|", "/"])
+def test_a_column_may_list_the_classes_of_each_picture(folder, mark):
+    path = write(folder, f"file,tags\n0.png,dog{mark} cat\n1.png,\n2.png,cat{mark}cat\n3.png,cow\n", "all.tsv.csv")
+    table = read_table(path, labels=("tags",), separator=None if mark != "/" else mark)
+    assert table.sets == (("dog", "cat"), (), ("cat",), ("cow",))
+    assert table.class_names(table.rows(None)) == ("cat", "cow", "dog")
+    assert table_source(table, table.rows(None), ("cat", "cow", "dog")).labels().values.reshape(4, 3).tolist() == [
+        [1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0],
+    ]  # fmt: skip
+
+
+def test_lists_of_classes_are_told_where_a_class_occurs_in_other_cells_too(folder):
+    path = write(folder, "file,label\n0.png,dog;cat\n1.png,cat\n")
+    assert read_table(path).sets == (("dog", "cat"), ("cat",))
+    assert read_table(path, several=False).labels == ("dog;cat", "cat")
+    path = write(folder, "file,label\n0.png,rock;roll\n1.png,cat\n")
+    assert read_table(path).labels == ("rock;roll", "cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        ("file,dog,cat\n0.png,1,0\n1.png,2,1\n", {"labels": ("dog", "cat")},
+         ", line 3: '2' in the column dog is neither 0 nor 1\nColumns of classes hold 1 for the classes that a picture "
+         "has, else 0: mend it, or leave it out of --labels."),
+        ("file,dog,cat\n0.png,1,0\n", {"labels": ("dog", "cow")},
+         ": it has no column 'cow'\nIts columns: file, dog, cat."),
+        ("file,kind of animal\n0.png,cat\n", {},
+         ": no column of labels found among: file, kind of animal\nName it with label_column (--label-column)."),
+        ("file,label\n0.png,c\xe4t\n", {},
+         ", line 2, column 8: isn't UTF-8 text: byte 0xe4\nStore it in UTF-8."),
+        ('file,label\n"0.png,cat\n', {},
+         ", line 2: can't be read as a table: unexpected end of data\nMend the line."),
+        ("file,label\n0.png,cat,black\n", {},
+         ", line 2: 3 fields, the header has 2: '0.png,cat,black'\nSeparate the fields by ',', and put those that "
+         "contain it into double quotes."),
+    ],
+)  # fmt: skip
+def test_the_whole_text_of_what_is_wrong_names_line_and_column(folder, text, options, told):
+    path = folder / "all.csv"
+    path.write_bytes(text.encode("latin-1"))
+    assert refusal(path, **options) == f"{path}{told}"
+
+
+def test_an_empty_cell_of_a_class_leaves_the_row_out(folder):
+    table = read_table(write(folder, "file,dog,cat\n0.png,1,1\n1.png,,1\n"), labels=("dog", "cat"))
+    assert table.files == ("0.png",)
+    assert [(bad.where, bad.reason) for bad in table.bad] == [("all.csv, line 3", "1.png has no label (column dog)")]
 
 
 def test_a_column_that_is_named_but_not_there_is_told(folder):
@@ -111,4 +190,4 @@ def test_any_text_is_a_table_or_a_user_error(tmp_path_factory, text):
         table = read_table(path)
     except UserError:
         return
-    assert len(table.files) == len(table.labels) == len(table.lines)
+    assert len(table.files) == len(table.sets or table.labels) == len(table.lines)

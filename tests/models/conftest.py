@@ -1,8 +1,7 @@
 """Cases of MXNet's multibox operators, as the zip files of fixtures hold them.
 
-A test that takes ``multibox_prior_case``, ``multibox_target_case`` or ``multibox_detection_case`` runs once for each case
-of that file;
-``multibox_cases`` opens another file of the kind.
+A test that takes ``multibox_prior_case``, ``multibox_target_case`` or ``multibox_detection_case`` runs once for each
+case of that file; ``multibox_cases`` opens another file of the kind.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "models"
-FILES = {
-    f"{name}_case": f"{name}.zip" for name in ("multibox_prior", "multibox_target", "multibox_detection")
-}
+FILES = {f"{name}_case": f"{name}.zip" for name in ("multibox_prior", "multibox_target", "multibox_detection")}
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,9 @@ def test_only_the_class_heads_depend_on_the_number_of_classes() -> None:
     two, three = (build_detector(replace(VGG, num_classes=count)) for count in (2, 3))
     shapes = [{name: tuple(p.shape) for name, p in each.named_parameters()} for each in (two, three)]
     assert {name for name in shapes[0] if shapes[0][name] != shapes[1][name]} == set(two.prediction_names)
-    assert two.prediction_names == tuple(f"body.class_heads.{k}.{kind}" for k in range(6) for kind in ("weight", "bias"))
+    assert two.prediction_names == tuple(
+        f"body.class_heads.{k}.{kind}" for k in range(6) for kind in ("weight", "bias")
+    )
     assert shapes[1]["body.class_heads.1.bias"] == (6 * 4,)
 
 

@@ -92,11 +92,15 @@ def test_maps_are_those_of_the_reference_for_a_side_that_is_no_multiple() -> Non
 
 
 def test_the_first_map_of_vgg_has_length_20_at_each_place_whatever_its_size() -> None:
+    torch.manual_seed(2)
     body = vgg()
+    pictures = torch.rand(1, 3, 300, 300) * 200
+    assert isinstance(body.backbone, VggReduced)
     with torch.inference_mode():
-        first = body.maps(torch.rand(1, 3, 300, 300) * 200)[0]
-    lengths = first.square().sum(1).sqrt()
-    assert torch.allclose(lengths[lengths > 0], torch.tensor(20.0), rtol=1e-4)
+        before, after = body.backbone.maps(pictures)[0], body.maps(pictures)[0]
+    lively = before.square().sum(1) > 1e-5  # far above what keeps the division from 0
+    assert lively.float().mean() > 0.9
+    torch.testing.assert_close(after.square().sum(1).sqrt()[lively], torch.full((int(lively.sum()),), 20.0))
 
 
 def test_length_by_hand_and_in_float32_where_squares_leave_float16() -> None:

@@ -126,6 +126,7 @@ def ask(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FOVEAL_WEIGHTS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(arguments: list[str], variables: tuple[tuple[str, str], ...] = ()) -> Said:
         for name, value in variables:
@@ -435,7 +436,8 @@ CASES = [
     Case("device that is none", "predict run shapes/test/disc --device gpu"),
     # data
     Case("no such folder", "train photos"),
-    Case("archive instead of data", "train photos.zip", file("photos.zip", b"PK\x03\x04")),
+    Case("archive that is cut short", "train photos.zip", file("photos.zip", b"PK\x03\x04")),
+    Case("archive of a kind that is not read", "train photos.rar", file("photos.rar", b"Rar!")),
     Case("one picture instead of data", "train shapes/test/disc/000.png"),
     Case("unknown kind of file", "train data.xlsx", file("data.xlsx")),
     Case("model instead of data", "train run"),

@@ -67,7 +67,12 @@ def test_given_validation_data_is_taken_and_boxes_without_area_are_gone(data):
     assert pictures.train.boxes(19).cls.tolist() == []
     assert pictures.fingerprint == data.train.fingerprint()
     told = "18 boxes without area are left out; the first: train.rec, record 1 at byte 0, object 2: 0.5, 0.5, 0.5, 0.9"
-    assert said[-1] == (told, True)
+    same = "2 pictures are both in the training and the validation data; the first: train.rec, record 1 at byte 0 and "
+    assert said[-3:] == [
+        (told, True),
+        (same + "val.rec, record 1 at byte 0", True),
+        ("validation: 1 of 2 classes has no box: 0", True),
+    ]
 
 
 def test_the_part_set_aside_is_found_again_from_the_data_alone(data):

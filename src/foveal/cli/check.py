@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foveal.cli.shared import PATH, data_options, say_lines
+from foveal.cli.shared import NEW_PATH, PATH, data_options, say_lines
 from foveal.errors import UserError
 from foveal.progress import plain
 
@@ -26,6 +26,7 @@ PAGE = "index.html"
 _MARK = '<html lang="en" data-by="foveal check">'
 _EXAMPLES = 3  # suspects of a finding that are named on a terminal
 _ROWS = 30  # classes that are listed on a terminal
+_WIDTH = 160  # characters of a line in a file or pipe
 _LONGEST = 100  # characters of a place on a terminal
 
 
@@ -39,7 +40,7 @@ _LONGEST = 100  # characters of a place on a terminal
     help="Share of records that may be unusable.",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that decode. [the number of cores, at most 16]")
-@click.option("--report", type=PATH, metavar="DIR", help=f"Write DIR/{PAGE}: one page, suspects as pictures.")
+@click.option("--report", type=NEW_PATH, metavar="DIR", help=f"Write DIR/{PAGE}: one page, suspects as pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything found as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
@@ -87,6 +88,8 @@ def command(
         examination = refused(str(data), error)
     else:
         say_lines(dataset.said)
+        if dataset.task == "boxes":
+            _check_detector(shape, resize)
         examination = examine(
             dataset, image_shape=shape, resize=resize, bad_records_limit=bad_records_limit, workers=workers, quiet=quiet
         )
@@ -117,6 +120,20 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
     return read
 
 
+def _check_detector(shape: tuple[int, int, int] | None, resize: int | None) -> None:
+    """Raises UserError for what a detector has no setting of: its pictures are squeezed into a square."""
+    if resize is not None:
+        raise UserError(
+            "these pictures carry boxes, and --resize is for image classification", "--resize",
+            "Leave it out: a detector's pictures are squeezed to --image-shape.", "resize",
+        )  # fmt: skip
+    if shape is not None and shape[1] != shape[2]:
+        raise UserError(
+            f"a detector's pictures are square, and this shape is {shape[1]} x {shape[2]}", "--image-shape",
+            "Give one number, such as 300.", "image_shape",
+        )  # fmt: skip
+
+
 def _check_free(folder: Path) -> None:
     """Raises UserError when a page of somebody else's lies where the report goes."""
     page = folder / PAGE
@@ -142,7 +159,7 @@ def _show(examination: Examination) -> None:
 
     from foveal.data.checkpage import summary_tables
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     for table in summary_tables(examination) if examination.splits else ():
         _show_table(console, table)
     for each in examination.findings:
@@ -150,7 +167,7 @@ def _show(examination: Examination) -> None:
     if examination.advice:
         settings = ", ".join(f"{name}={value}" for name, value in examination.advice.items())
         console.print(f"Settings that fit: {settings}", markup=False)
-    counts = {severity: 0 for severity in ("error", "warning", "note")}
+    counts = dict.fromkeys(("error", "warning", "note"), 0)
     for each in examination.findings:
         counts[each.severity] += 1
     told = ", ".join(f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items())

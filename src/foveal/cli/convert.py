@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from foveal.cli.shared import PATH, data_options, say_lines, threads_option
+from foveal.cli.shared import NEW_PATH, PATH, data_options, say_lines, threads_option
 from foveal.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ TO = ("recordio", "lst", "folder", "csv", "coco", "voc", "yolo", "sagemaker-json
 
 @click.command("convert", epilog="Interrupted, the same command goes on where it was. Nothing is overwritten.")
 @click.argument("data", metavar="SRC", type=PATH)
-@click.argument("out", metavar="DST", type=PATH)
+@click.argument("out", metavar="DST", type=NEW_PATH)
 @data_options
 @click.option("--to", type=click.Choice(TO), help="Form to write. [told from DST: .rec .lst .csv .json .manifest .tar]")
 @click.option("--split", "shares", metavar="0.8,0.1,0.1", help="Divide the training pictures: train, val, test.")
@@ -74,6 +75,8 @@ def command(
     from foveal.data.reencode import Encoding
     from foveal.data.selection import Choice, read_drop
 
+    if group_by is not None and _is_column(data, group_by):
+        reading, group_by = replace(reading, group_column=group_by), None
     dataset = open_data(
         data, task=None, form=form, validation=validation, test=test,
         file_column=file_column, label_column=label_column, root=root, reading=reading,
@@ -88,6 +91,14 @@ def command(
         dataset, out, to, choice=choice, encoding=encoding, bad_records_limit=bad_records_limit, threads=threads
     )
     say_lines(report.said)
+
+
+def _is_column(data: Path, name: str) -> bool:
+    """Whether the data's tables, if it has some, have a column of that name."""
+    from foveal.formats.table import read_rows
+
+    tables = [data] if data.is_file() else sorted(data.glob("*")) if data.is_dir() else []
+    return any(name in read_rows(path)[0] for path in tables if path.suffix.lower() in (".csv", ".tsv"))
 
 
 def _shares(text: str | None) -> tuple[float, ...]:

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foveal.cli.shared import PATH, data_options, say_lines
+from foveal.cli.shared import NEW_PATH, PATH, data_options, say_lines
 from foveal.errors import UserError
 from foveal.progress import plain
 from foveal.storage.cache import named
 
 if TYPE_CHECKING:
-    from foveal.data.facts import BoxFacts
-    from foveal.records import Reading, Source
+    from foveal.records import Reading
 
 
 @click.command("inspect")
 @click.argument("path", type=PATH)
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="For a .rec file: every record as a JSON line; else one object.")
+@click.option("--pictures", is_flag=True, help="Of data: a JSON line for each picture, with its label or boxes.")
+@click.option("--sheet", type=NEW_PATH, metavar="FILE", help="Of data: draw thumbnails with labels or boxes into FILE.")
 def command(
     path: Path,
     form: str | None,
@@ -34,6 +35,8 @@ def command(
     root: Path | None,
     reading: Reading,
     as_json: bool,
+    pictures: bool,
+    sheet: Path | None,
 ) -> None:
     """Tell what PATH is (data, a model, a checkpoint, a training run) and what is in it.
 
@@ -41,9 +44,12 @@ def command(
     foveal inspect photos/                 classes, counts, sizes; boxes, where there are some
     foveal inspect train.rec               the same, and damaged records by byte offset
     foveal inspect train.rec --json        every record as a JSON line
+    foveal inspect photos/ --sheet a.jpg   thumbnails of every class; boxes drawn, where there are some
     foveal inspect foveal-runs/photos      what was trained, how good it is
     """
     from foveal.artifact import is_artifact
+    from foveal.cli.inspect_data import tell_data, tell_pictures, write_sheet
+    from foveal.data.recognise import open_data
     from foveal.data.remote import local
     from foveal.data.unpack import is_packed_data
 
@@ -54,14 +60,31 @@ def command(
         raise UserError("there is no such file or folder", str(path), "Check the path.")
     if path.name == "checkpoints" and any(path.glob("step-*")):
         path = path.parent
-    if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():
+    run = (path / "checkpoints").is_dir() or (path / "manifest.json").is_file()
+    model = not run and is_artifact(path) and not is_packed_data(path)
+    if (run or model) and (pictures or sheet is not None):
+        told = f"it is a {'training run' if run else 'model'}, and --pictures and --sheet are for labelled pictures"
+        raise UserError(told, str(path), "Leave them out, or name the data.")
+    if run:
         _run_or_checkpoint(path, as_json)
-    elif is_artifact(path) and not is_packed_data(path):
+        return
+    if model:
         _artifact(path, as_json)
-    elif path.suffix == ".rec" and as_json:
+        return
+    records = path.suffix == ".rec" and as_json and not pictures
+    if sheet is not None or not records:
+        dataset = open_data(
+            path, task=None, form=form, validation=validation, test=test,
+            file_column=file_column, label_column=label_column, root=root, reading=reading,
+        )  # fmt: skip
+        if sheet is not None:
+            write_sheet(dataset, sheet)
+        if pictures:
+            tell_pictures(dataset)
+        elif not records:
+            tell_data(path, dataset, as_json)
+    if records:
         sys.exit(_records(path))
-    else:
-        _data(path, form, validation, test, file_column, label_column, root, reading, as_json)
 
 
 def _artifact(path: Path, as_json: bool) -> None:
@@ -125,81 +148,3 @@ def _records(path: Path) -> int:
         damaged = damaged or "error" in line
         click.echo(json.dumps(line, allow_nan=False))
     return 1 if damaged else 0
-
-
-def _data(
-    path: Path,
-    form: str | None,
-    validation: Path | None,
-    test: Path | None,
-    file_column: str | None,
-    label_column: str | None,
-    root: Path | None,
-    reading: Reading,
-    as_json: bool,
-) -> None:
-    from foveal.data.facts import look_at_boxes, look_at_pictures
-    from foveal.data.recognise import open_data
-    from foveal.records import BoxSource
-
-    dataset = open_data(
-        path, task=None, form=form, validation=validation, test=test,
-        file_column=file_column, label_column=label_column, root=root, reading=reading,
-    )  # fmt: skip
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    there = {name: source for name, source in splits.items() if source is not None}
-    names = dataset.class_names if dataset.named else None
-    counts = {name: _counts(source, names, len(dataset.class_names)) for name, source in there.items()}
-    facts = look_at_pictures(dataset.train)
-    boxes = {name: look_at_boxes(source) for name, source in there.items() if isinstance(source, BoxSource)}
-    bad = [record for source in there.values() for record in source.bad]
-    if as_json:
-        fields: dict[str, object] = {"kind": "data", "form": dataset.train.form, "task": dataset.task}
-        fields |= {"classes": dataset.class_names, "counts": counts}
-        fields |= {"median_size": [facts.width, facts.height], "grey": facts.grey}
-        fields |= {"boxes": {name: asdict(each) for name, each in boxes.items()}} if boxes else {}
-        click.echo(json.dumps(fields | {"bad": [[record.where, record.reason] for record in bad]}))
-        return
-    click.echo(f"{named(str(path))} is data")
-    for line in dataset.said:
-        click.echo(plain(line))
-    size = f"all {facts.width} x {facts.height}" if facts.same else f"about {facts.width} x {facts.height}"
-    click.echo(f"pictures: {size}{', grey' if facts.grey else ''} ({facts.looked} looked at)")
-    if facts.unread:
-        click.echo(plain(f"{facts.unread} of them can't be read; the first: {facts.first_unread}"))
-    for name, each in boxes.items():
-        click.echo(_box_line(name, len(there[name]), each))
-    listed = [plain(name) for name in dataset.class_names]
-    width = max(map(len, [*listed, "class"]))
-    click.echo(f"{'class':<{width}}" + "".join(f"{name:>12}" for name in counts) + ("  (boxes)" if boxes else ""))
-    for number, name in enumerate(listed):
-        click.echo(f"{name:<{width}}" + "".join(f"{each[number]:>12,}" for each in counts.values()))
-    for record in bad:
-        click.echo(plain(f"left out: {record.where}: {record.reason}"))
-
-
-def _counts(source: Source, names: tuple[str, ...] | None, classes: int) -> list[int]:
-    """Pictures of each class, or boxes where there are some; every label is checked on the way."""
-    import numpy as np
-
-    from foveal.data.check import check_objects, class_indices, class_sets
-    from foveal.formats.multihot import looks_multi_hot
-    from foveal.records import BoxSource
-
-    if isinstance(source, BoxSource):
-        numbers = check_objects(source, None, names, gaps_allowed=True).classes
-    elif looks_multi_hot(source.labels()):
-        numbers = np.nonzero(class_sets(source, None, names)[0])[1]
-    else:
-        numbers, _ = class_indices(source, None, names, gaps_allowed=True)
-    counts: list[int] = np.bincount(numbers, minlength=classes).tolist()
-    return counts
-
-
-def _box_line(split: str, pictures: int, facts: BoxFacts) -> str:
-    line = f"{split}: {facts.boxes:,} boxes, {facts.median:,} a picture (median), {facts.most:,} at most; "
-    line += f"{facts.empty:,} of {pictures:,} pictures without"
-    if facts.sides is None:
-        return line
-    low, middle, high = facts.sides
-    return line + f"; a box's side is {middle:.0%} of its picture's (median), nine of ten {low:.0%} to {high:.0%}"

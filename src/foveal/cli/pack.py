@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foveal.cli.shared import PATH, data_options, say_lines, threads_option
+from foveal.cli.shared import NEW_PATH, PATH, data_options, say_lines, threads_option
 from foveal.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("pack", epilog="RecordIO is one file of any number of pictures: quick to copy, to shuffle and to read.")
 @click.argument("data", type=PATH)
-@click.argument("out", type=PATH)
+@click.argument("out", type=NEW_PATH)
 @data_options
 @click.option("--list", "only_list", is_flag=True, help="Write .lst lists only, which `foveal pack` takes as DATA.")
 @click.option("--recursive", is_flag=True, help="Every folder with pictures, at any depth, is a class of its own.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foveal.cli.shared import DEVICES, PATH, say_warning
+from foveal.cli.shared import DEVICES, NEW_PATH, PATH, say_warning
 from foveal.errors import UserError
 from foveal.progress import plain
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
-@click.option("--draw", type=PATH, help="Write pictures with their labels or boxes drawn into this folder.")
+@click.option("--draw", type=NEW_PATH, help="Write pictures with their labels or boxes drawn into this folder.")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--top-k", type=click.IntRange(1), help="Classifier: how many classes to show. [3]")
 @click.option("--embed", is_flag=True, help="Classifier: JSON lines with the picture's features (length 1) instead.")
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="Detector: only objects of this class.")
-@click.option("--coco", type=PATH, help="Detector: write COCO results (a JSON file) too.")
+@click.option("--coco", type=NEW_PATH, help="Detector: write COCO results (a JSON file) too.")
 @click.option("--coco-ids", type=PATH, help="Take ids of pictures and classes for --coco from this COCO file, by name.")
 @click.option("--epoch", type=click.IntRange(1), help="Ask a stored epoch (checkpoint_frequency), not the best.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")

@@ -12,13 +12,17 @@ import click
 
 from foveal.errors import UserError
 from foveal.progress import plain
+from foveal.storage.address import is_address
 
 if TYPE_CHECKING:
     from foveal.records import Reading
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-FORMS = ("recordio", "lst", "folder", "csv", "imagefolder", "webdataset", "coco", "voc", "yolo", "sagemaker-json")
+FORMS = (
+    "recordio", "lst", "folder", "csv", "manifest", "imagefolder", "webdataset", "coco", "voc", "yolo",
+    "sagemaker-json", "boxes",
+)  # fmt: skip
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -31,7 +35,18 @@ class _Path(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _NewPath(_Path):
+    """A path that is written to, which can't be an address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        if is_address(path):
+            self.fail(f"{value} is an address: name a place on a disk, and copy it from there", param, ctx)
+        return path
+
+
 PATH = _Path(path_type=Path)
+NEW_PATH = _NewPath(path_type=Path)
 
 
 def data_options(command: C) -> C:
@@ -48,6 +63,7 @@ def data_options(command: C) -> C:
 
     decorated = cast(C, collected)
     for option in (
+        click.option("--idx", is_flag=True, help="Of .rec files, only the records that their .idx files list."),
         click.option("--names", metavar="1=NAME,...", help="Names of classes, where labels are numbers."),
         click.option("--unit", type=click.Choice(("pixel", "fraction")), help="Of boxes in text. [told from them]"),
         click.option("--separator", metavar="TEXT", help="Between the fields of boxes in text, or between labels."),
@@ -68,7 +84,7 @@ def data_options(command: C) -> C:
     return decorated
 
 
-_READING = ("labels", "label_attribute", "label_format", "columns", "separator", "unit", "names")
+_READING = ("labels", "label_attribute", "label_format", "columns", "separator", "unit", "names", "idx")
 
 
 def read_texts(
@@ -79,6 +95,7 @@ def read_texts(
     separator: str | None,
     unit: Literal["pixel", "fraction"] | None,
     names: str | None,
+    idx: bool = False,
 ) -> Reading:
     """What the options say of the text of labels. Raises UserError for names that are not of the form 1=open."""
     from foveal.records import Reading
@@ -91,6 +108,7 @@ def read_texts(
         separator="\t" if separator == "\\t" else separator,
         unit=unit,
         names=_numbered(names or ""),
+        idx=idx,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foveal.cli.shared import PATH, data_options
+from foveal.cli.shared import NEW_PATH, PATH, data_options
 from foveal.settings import Described, describe_settings
 from foveal.storage.address import as_written
 
@@ -49,7 +49,7 @@ def _help(rows: dict[str, Described]) -> str:
 
 @click.command("train")
 @click.argument("data", type=PATH)
-@click.option("--output", "-o", type=PATH, help="Folder of the run. [foveal-runs/<name of DATA>]")
+@click.option("--output", "-o", type=NEW_PATH, help="Folder of the run. [foveal-runs/<name of DATA>]")
 @click.option(
     "--algorithm", type=click.Choice(list(ALGORITHMS)), help="Classify pictures or find objects; else by the data."
 )
@@ -61,7 +61,7 @@ def _help(rows: dict[str, Described]) -> str:
 )
 @click.option("--model", type=PATH, help="Go on from this earlier model, also with more classes.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A hyperparameter by its SageMaker name.")
-@click.option("--tensorboard", type=PATH, help="Also write TensorBoard files into this folder.")
+@click.option("--tensorboard", type=NEW_PATH, help="Also write TensorBoard files into this folder.")
 @click.option("--sagemaker-log", is_flag=True, help="Print the log lines of SageMaker's algorithm to standard output.")
 @data_options
 @_settings_options
@@ -91,6 +91,7 @@ def command(
 
     \b
     foveal train photos/                                   everything decided from pictures and machine, and told
+    foveal train s3://bucket/photos/                       pictures in an object store
     foveal train photos/ --max-minutes 20                  as good as it gets in that time
     foveal train train.rec --validation val.rec --num-layers 50 --use-pretrained-model 1
     foveal train photos/ --weights resnet18.safetensors    from ImageNet weights in a file

@@ -15,6 +15,7 @@ from foveal.formats.multihot import looks_multi_hot
 from foveal.records import BadRecord, Boxes, BoxSource, Labels, Source
 
 _LISTED = 5  # classes named in a message
+_NAMED = 40  # classes up to which the option that numbers them anew is told whole
 _FAR_OUT = 0.5  # as a share of the picture: coordinates beyond its border by more are no fractions
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Place = Callable[[int], str]
@@ -415,9 +416,16 @@ def _check_gaps(source: Source, indices: NDArray[np.int64], carrier: str) -> Non
     raise UserError(
         f"class ids {int(used[0])}..{largest} are used, but no {carrier} has class {_listed(missing)}",
         source.origin,
-        f"Number the {len(used)} classes 0..{len(used) - 1}, or set num_classes={largest + 1} to keep the gaps.",
+        f"Number the {len(used)} classes 0..{len(used) - 1} with --names {_as_names(used)}, or set"
+        f" num_classes={largest + 1} to keep the gaps.",
         setting="num_classes",
     )
+
+
+def _as_names(used: NDArray[np.int64]) -> str:
+    """The option that gives each number itself as a name, and so brings them together."""
+    pairs = [f"{number}={number}" for number in used[:_NAMED].tolist()]
+    return ",".join(pairs) + (",..." if len(used) > _NAMED else "")
 
 
 def _listed(names: Sequence[str]) -> str:

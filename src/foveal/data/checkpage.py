@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from foveal.data.examine import BoxSummary, Examination, SplitSummary, Spread, sources_of
 from foveal.data.finding import Finding, Suspect, plural
-from foveal.data.sheet import draw_sheet, label_text, seen_picture
+from foveal.data.sheet import draw_sheet, label_texts, seen_picture
 from foveal.draw import thumbnail
 from foveal.errors import BadPicture, UserError
 from foveal.progress import track
@@ -29,12 +29,15 @@ def page_of(examination: Examination, dataset: Dataset | None, quiet: bool = Fal
         sections += [
             Section("What there is", tables=summary_tables(examination)),
             Section("Settings that fit", tables=(Table(("setting", "value"), rows),)),
-            *_overview(dataset),
         ]
     sources = {} if dataset is None else sources_of(dataset)
-    names = examination.class_names
+    show = _Show(
+        sources, examination.class_names, {n: label_texts(s, examination.class_names) for n, s in sources.items()}
+    )
     found = track(examination.findings, len(examination.findings), "drawing suspects", quiet=quiet)
-    sections += [_section(each, sources, names) for each in found]
+    sections += [_section(each, show) for each in found]
+    if dataset is not None:
+        sections += _overview(dataset)
     verdict = ", ".join(
         plural(sum(each.severity == severity for each in examination.findings), severity)
         for severity in ("error", "warning", "note")
@@ -100,9 +103,12 @@ def _class_rows(
 ) -> tuple[tuple[str | int | float, ...], ...]:
     total = max(map(len, counted.values()))
     names = [*examination.class_names, *map(str, range(len(examination.class_names), total))]
-    rows = [(names[row], *(each[row] for each in counted.values())) for row in range(min(total, CLASSES))]
-    more = [(f"{total - CLASSES:,} more", *("" for _ in counted))] if total > CLASSES else []
-    return (*rows, *more)
+    rows: list[tuple[str | int | float, ...]] = [
+        (names[row], *(each[row] for each in counted.values())) for row in range(min(total, CLASSES))
+    ]
+    if total > CLASSES:
+        rows.append((f"{total - CLASSES:,} more", *("" for _ in counted)))
+    return tuple(rows)
 
 
 def _overview(dataset: Dataset) -> tuple[Section, ...]:
@@ -114,10 +120,18 @@ def _overview(dataset: Dataset) -> tuple[Section, ...]:
     return (Section("Some of the training pictures", wide=Shown(inside(sheet), "training pictures with their labels")),)
 
 
-def _section(found: Finding, sources: Mapping[str, Source], class_names: tuple[str, ...]) -> Section:
-    drawn = partial(_group, sources=sources, class_names=class_names)
+@dataclass(frozen=True)
+class _Show:
+    """What is needed to show a picture; ``texts`` tell the label of a row of each split."""
+
+    sources: Mapping[str, Source]
+    class_names: tuple[str, ...]
+    texts: Mapping[str, Callable[[int], str]]
+
+
+def _section(found: Finding, show: _Show) -> Section:
     pictures = [suspect for suspect in found.suspects if suspect.spots]
-    groups = [group for group in map(drawn, pictures[:SUSPECTS]) if group]
+    groups = [group for group in (_group(each, show) for each in pictures[:SUSPECTS]) if group]
     lines = [_line(suspect) for suspect in found.suspects if not suspect.spots or not groups][:LINES]
     shown = len(groups) if groups else len(lines)
     text = found.remedy
@@ -130,15 +144,15 @@ def _line(suspect: Suspect) -> str:
     return ": ".join(filter(None, (" = ".join(suspect.where), suspect.why)))
 
 
-def _group(suspect: Suspect, sources: Mapping[str, Source], class_names: tuple[str, ...]) -> tuple[Shown, ...]:
+def _group(suspect: Suspect, show: _Show) -> tuple[Shown, ...]:
     """The pictures of a suspect that can be read, the first with what is odd about it."""
     shown: list[Shown] = []
     for (split, row), where in list(zip(suspect.spots, suspect.where, strict=True))[:TOGETHER]:
         try:
-            pixels, boxes = seen_picture(sources[split], row)
+            pixels, boxes = seen_picture(show.sources[split], row)
         except BadPicture:
             continue
-        caption = f"{split}: {where} ({label_text(sources[split], row, class_names)})"
+        caption = f"{split}: {where} ({show.texts[split](row)})"
         why = f"{suspect.why}. " if suspect.why and not shown else ""
-        shown.append(Shown(inside(thumbnail(pixels, SIDE, boxes, class_names)), why + caption))
+        shown.append(Shown(inside(thumbnail(pixels, SIDE, boxes, show.class_names)), why + caption))
     return tuple(shown)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -217,17 +218,20 @@ def _too_many(bad: list[BadRecord], total: int, limit: float, out: Path) -> User
 
 
 def _tasks(parts: list[Part], job: _Job) -> Iterator[_Task]:
-    """All pictures in order, each with a name of its own."""
-    names = Names()
+    """All pictures in order, each with a name of its own: in its class for folders, else in all splits."""
+    names: defaultdict[int, Names] = defaultdict(Names)
     for part in parts:
         path = picture_name(part.source)
         for number, row in enumerate(part.rows.tolist()):
             called = f"{part.split}_{row:06d}." if path is None else path(row)
-            if job.layout.form == "folder" and part.source.form == "folder":
-                called = called.partition("/")[2]
+            within = 0
+            if job.layout.form == "folder":
+                assert part.indices is not None
+                within = int(part.indices[row])
+                called = called.partition("/")[2] if part.source.form == "folder" else called
             if job.layout.form == "webdataset":  # which takes a name's first point for that of the suffix
                 called = os.path.splitext(called)[0].replace(".", "_") + "."
-            yield _Task(part, number, row, names.stem(called))
+            yield _Task(part, number, row, names[within].stem(called))
 
 
 def _make(task: _Task, job: _Job) -> _Made:

@@ -7,6 +7,7 @@ Each picture is decoded once (``measure.py``); everything else works on what is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,11 +34,19 @@ DETECTOR_SIDES = (300, 512)
 OBJECT_NUMBERS, HEADER_NUMBERS = 5, 2  # of a label with boxes
 
 _TOLD: dict[str, tuple[str, Severity, str]] = {
-    "left out: ": ("passed-over", "warning", "Annotate them, or move them away."),
-    "other names: ": ("other-names", "note", "Nothing has to be done, if pictures and annotations were renamed together."),
-    "category ids: ": ("category-ids", "note", "Nothing has to be done; other programs may take 0 for the background."),
+    r"^(\w+: )?left out: ": ("passed-over", "warning", "Annotate them, or move them away."),
+    r"^(\w+: )?other names: |aren't where it says": (
+        "other-names",
+        "note",
+        "Nothing has to be done, if pictures and labels were renamed or moved together.",
+    ),
+    r"^(\w+: )?category ids: ": (
+        "category-ids",
+        "note",
+        "Nothing has to be done; other programs may take 0 for the background.",
+    ),
 }
-"""How lines begin that the readers of ``formats/`` tell, and what they are called here."""
+"""Lines that the readers of ``formats/`` tell -> code, severity and remedy of a finding."""
 
 Shape = tuple[int, int, int]
 """channels, height, width."""
@@ -231,7 +240,7 @@ def kept_by_crop(width: float, height: float, shape: Shape, resize: int | None) 
 
 def _left_out(sources: Mapping[str, Source]) -> tuple[Finding, ...]:
     records = [record for source in sources.values() for record in source.bad]
-    what = f"{plural(len(records), 'record is', 'records are')} left out: they can't be used"
+    what = f"{plural(len(records), 'record')} can't be used and {'is' if len(records) == 1 else 'are'} left out"
     suspects = [Suspect((record.where,), record.reason) for record in records]
     return finding("left-out", "warning", what, "Mend or remove them.", suspects)
 
@@ -240,9 +249,9 @@ def _said(said: Sequence[str]) -> tuple[Finding, ...]:
     """What opening the data told that is a fault of it, such as pictures without annotation."""
     return tuple(
         Finding(code, severity, line, remedy, 1)
-        for start, (code, severity, remedy) in _TOLD.items()
+        for pattern, (code, severity, remedy) in _TOLD.items()
         for line in dict.fromkeys(said)
-        if line.startswith(start)
+        if re.search(pattern, line)
     )
 
 
@@ -304,7 +313,7 @@ def _advise(dataset: Dataset, train: Part) -> dict[str, int | str]:
         advice["image_shape"] = ",".join(map(str, shape))
         median = np.median(size, axis=0)
         resize = round(max(shape[1:]) / CROP_SHARE)
-        if kept_by_crop(*median.tolist(), shape, resize) < 1 - CUT_AWAY:
+        if kept_by_crop(float(median[0]), float(median[1]), shape, resize) < 1 - CUT_AWAY:
             resize = max(shape[1:])
         if tuple(median) != (shape[2], shape[1]):
             advice["resize"] = resize
@@ -361,8 +370,8 @@ def _crop(
     if given or bare <= CUT_AWAY:
         return ()
     what = (
-        f"without resize, the original's default, the crop of {shape[1]} x {shape[2]} pixels would cut away {bare:.0%} of "
-        f"the median picture ({width:g} x {height:g})"
+        f"without resize, the original's default, the crop of {shape[1]} x {shape[2]} pixels would cut away {bare:.0%} "
+        f"of the median picture ({width:g} x {height:g})"
     )
     return (Finding("crop-without-resize", "note", what, f"Set resize={advised_resize}.", 1),)
 

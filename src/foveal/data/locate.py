@@ -1,8 +1,8 @@
 """Where in a path the splits lie, and in which form.
 
-Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, a folder per class; with boxes Pascal VOC,
-COCO, YOLO, and SageMaker's JSON. Splits: subfolders or files called ``train``, ``val`` (``valid``, ``validation``) and
-``test``, and what the forms with boxes have of their own.
+Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, an augmented manifest, a folder per class;
+with boxes Pascal VOC, COCO, YOLO, SageMaker's JSON, and any text whose fields are named. Splits: subfolders or files
+called ``train``, ``val`` (``valid``, ``validation``) and ``test``, and what the forms with boxes have of their own.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from foveal.data.unpack import pictures_beside, unpacked
 from foveal.errors import UserError
 from foveal.formats.archive import archive_suffix, member_names
 from foveal.formats.boxfiles import Place
+from foveal.formats.boxtable import has_boxes
+from foveal.formats.boxtext import boxtext_file, find_boxtext
 from foveal.formats.coco import coco_place, find_coco, looks_like_coco
 from foveal.formats.folder import has_pictures
 from foveal.formats.imagefolder import find_imagefolder
+from foveal.formats.manifest import looks_like_manifest
 from foveal.formats.pictures import is_hidden, is_picture_name
 from foveal.formats.recordio import MAGIC_BYTES
 from foveal.formats.sagemaker_json import find_sagemaker_json
@@ -30,28 +33,30 @@ from foveal.formats.webdataset import expand_shards, looks_like_webdataset
 from foveal.formats.yolo import find_yolo, yaml_places
 from foveal.records import Reading, TaskName
 
-BOX_FORMS = ("coco", "voc", "yolo", "sagemaker-json")  # in the order in which they are looked for
+BOX_FORMS = ("coco", "voc", "yolo", "sagemaker-json", "boxes")  # in the order in which they are looked for
 MIXED_FORMS = ("imagefolder", "webdataset")  # classes or boxes
-FORMS = ("recordio", "lst", "folder", "csv", *MIXED_FORMS, *BOX_FORMS)
+FORMS = ("recordio", "lst", "folder", "csv", "manifest", *MIXED_FORMS, *BOX_FORMS)
 TEACH_BOXES = (
     "Data with boxes is Pascal VOC (a folder Annotations of XML beside JPEGImages), COCO JSON, YOLO (images and labels,"
-    " or its .yaml file), SageMaker's JSON (train and train_annotation), or a .rec or .lst file with boxes as labels."
+    " or its .yaml file), SageMaker's JSON (train and train_annotation), an augmented manifest, a CSV table with the"
+    " columns xmin, ymin, xmax, ymax, a .rec or .lst file with boxes as labels, or any text (--format boxes)."
 )
 TEACH = (
-    "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, or a CSV"
-    " table with a file and a label column; any of these may lie in train, val and test."
+    "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, an"
+    " augmented manifest, or a CSV table with a file and a label column; any of these may lie in train, val and test."
 )
 TEACH_SEVERAL = (
-    "Several labels a picture are a CSV table with a column of 0 and 1 per class (--labels a,b,c), or a .lst or .rec"
-    " file with as many labels of 0 and 1 as there are classes."
+    "Several labels a picture are a CSV table with a column of 0 and 1 per class (--labels a,b,c), an augmented"
+    " manifest with lists, or a .lst or .rec file with as many labels of 0 and 1 as there are classes."
 )
 TEACH_SHARDS = (
     "WebDataset is an uncompressed tar file, or several, in which a picture and its label (.cls, .json or .txt) have"
     " one name and follow each other."
 )
 TEACH_PARQUET = "Export the pictures as files with a metadata.jsonl, or as WebDataset shards."
+TEACH_TEXTS = " Boxes in the text files beside them: --format boxes --columns 'x1 y1 x2 y2 class'."
 _LOOKED_AT = 1000  # members of an archive that tell what it is
-_SUFFIX_FORMS = {".rec": "recordio", ".lst": "lst", ".csv": "csv", ".tsv": "csv"}
+_SUFFIX_FORMS = {".rec": "recordio", ".lst": "lst", ".csv": "csv", ".tsv": "csv", ".manifest": "manifest"}
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,9 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
             )
         if split is not None:
             split_folders[split] = folder
-    meant = options.form is not None and any(_SUFFIX_FORMS.get(file.suffix.lower()) == options.form for file in files)
-    if not split_folders or meant:
+    meant = options.form is not None and any(_form_by_name(file) == options.form for file in files)
+    listed = bool(loose) and all(_only_pictures(folder) for folder in split_folders.values())
+    if not split_folders or meant or listed:
         loose = loose or _locate_archives(path, files, options, said)
         return loose or {"all": _locate_whole(path, files, folders, options, said)}
     if "train" not in split_folders:
@@ -124,6 +130,11 @@ def locate(path: Path, options: Options, said: list[str]) -> dict[str, Found]:
         beside = others + [each.paths[0].name for each in loose.values()]
         said.append(f"not read, beside the folders of splits: {', '.join(beside)}")
     return {split: _locate_in_split(folder, options, said) for split, folder in split_folders.items()}
+
+
+def _only_pictures(folder: Path) -> bool:
+    files, folders = _entries(folder)
+    return not folders and all(is_picture_name(file.name) for file in files)
 
 
 def _split_order(item: tuple[str, object]) -> int:
@@ -149,13 +160,13 @@ def _locate_in_split(folder: Path, options: Options, said: list[str]) -> Found:
 
 def _locate_files(path: Path, files: Sequence[Path], options: Options, said: list[str]) -> dict[str, Found]:
     """Splits in the names of ``.rec``, ``.lst`` or table files; {} when there is no train among them."""
-    for form in ("recordio", "lst", "csv"):
+    for form in ("recordio", "lst", "manifest", "csv"):
         if options.form not in (None, form):
             continue
         splits: dict[str, list[Path]] = {}
         rest: list[str] = []
         for file in files:
-            if _SUFFIX_FORMS.get(file.suffix.lower()) == form:
+            if _form_by_name(file) == form and not (form == "csv" and options.task == "boxes" and not has_boxes(file)):
                 split = split_in_name(file)
                 if split is None:
                     rest.append(file.name)
@@ -173,7 +184,8 @@ def _locate_boxes(path: Path, options: Options) -> dict[str, Found]:
     """The splits of a form with boxes, as the path itself tells them; {} when it is none, or none is wanted."""
     if options.task in ("classes", "multi-label") or options.form not in (None, *BOX_FORMS):
         return {}
-    for form in BOX_FORMS if options.form is None else (options.form,):
+    looked_for = [form for form in BOX_FORMS if (form == "boxes") == bool(options.reading.columns)]
+    for form in looked_for if options.form is None else (options.form,):
         places = _box_file(path, form, options) if path.is_file() else _box_folder(path, form, options)
         if places:
             return {split: Found(place.form, (place.annotations,), place) for split, place in places.items()}
@@ -188,7 +200,7 @@ def _box_file(path: Path, form: str, options: Options) -> dict[str, Place]:
         return {"all": Place(place.form, path, (options.root,)) if options.root is not None else place}
     if form == "yolo" and path.suffix.lower() in (".yaml", ".yml"):
         return yaml_places(path)
-    return {}
+    return {"all": boxtext_file(path, options.reading.columns)} if form == "boxes" else {}
 
 
 def _box_folder(path: Path, form: str, options: Options) -> dict[str, Place]:
@@ -199,6 +211,8 @@ def _box_folder(path: Path, form: str, options: Options) -> dict[str, Place]:
         places = find_yolo(path)
     elif form == "sagemaker-json":
         places = find_sagemaker_json(path)
+    elif form == "boxes":
+        places = find_boxtext(path, options.reading.columns)
     else:
         places = {}
         for split, found in find_coco(path).items():
@@ -292,14 +306,15 @@ def _locate_whole(
         if "all" not in boxes:
             raise UserError(f"it has splits of its own ({', '.join(boxes)}) inside one of a split", str(path), TEACH)
         return boxes["all"]
-    for form in ("recordio", "lst"):
-        there = [file for file in files if _SUFFIX_FORMS.get(file.suffix.lower()) == form]
+    for form in ("recordio", "lst", "manifest"):
+        there = [file for file in files if _form_by_name(file) == form]
         if there and options.form in (None, form):
             return _one_form(path, form, there)
     wanted = options.task != "boxes"
-    tables = [file for file in files if wanted and _SUFFIX_FORMS.get(file.suffix.lower()) == "csv"]
+    tables = [file for file in files if _form_by_name(file) == "csv" and (wanted or has_boxes(file))]
     classes = [folder for folder in folders if wanted and has_pictures(folder)]
-    fitting = [table for table in tables if is_picture_table(table, options.file_column, options.label_column)]
+    named = options.file_column, options.label_column, options.reading.labels
+    fitting = [table for table in tables if is_picture_table(table, *named)]
     if options.form == "csv" or (options.form is None and (fitting or (tables and not classes))):
         if tables:
             return _one_form(path, "csv", fitting or tables)
@@ -321,7 +336,8 @@ def _locate_whole(
         f"no {sought} found; it holds {' and '.join(holds) or 'nothing'}"
         + (f" (looked for form {options.form})" if options.form else ""),
         str(path),
-        TEACH if wanted and options.form not in BOX_FORMS else TEACH_BOXES,
+        (TEACH if wanted and options.form not in BOX_FORMS else TEACH_BOXES)
+        + (TEACH_TEXTS if options.task != "classes" and pictures and any(f.suffix == ".txt" for f in files) else ""),
     )
 
 
@@ -348,8 +364,15 @@ def _several(path: Path, form: str, files: Sequence[Path]) -> UserError:
     return UserError(f"{len(files)} files of form {form} for one split: {names}", str(path), "Name one of them itself.")
 
 
+def _form_by_name(file: Path) -> str | None:
+    """The form that a file's suffix tells; of lines of JSON (``.jsonl``) a look inside."""
+    if file.suffix.lower() == ".jsonl":
+        return "manifest" if looks_like_manifest(file) else None
+    return _SUFFIX_FORMS.get(file.suffix.lower())
+
+
 def _form_of_file(path: Path, said: list[str]) -> str:
-    form = _SUFFIX_FORMS.get(path.suffix.lower())
+    form = _form_by_name(path) or ("manifest" if path.suffix.lower() == ".json" and looks_like_manifest(path) else None)
     if form is not None:
         return form
     with path.open("rb") as file:

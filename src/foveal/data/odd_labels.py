@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.data.check import check_objects, class_indices, class_sets
-from foveal.data.finding import Finding, Suspect, finding, plural
+from foveal.data.finding import KEPT, Finding, Severity, Suspect, finding, plural
 from foveal.errors import UserError
 from foveal.formats.boxfiles import ObjectTable, object_table
 from foveal.records import BoxSource, Dataset, Source
 
 RARE = 10  # training pictures (or boxes) of a class below which it is told
 UNEVEN = 10  # times that the largest class has more than the smallest
+
+_BOXES: dict[str, tuple[Severity, str, str]] = {
+    "box-without-area": ("warning", "{box has|boxes have} no area and {is|are} left out", "Mend or remove them."),
+    "box-corners-swapped": (
+        "warning",
+        "{box has|boxes have} xmax < xmin or ymax < ymin and {is|are} left out",
+        "Exchange the corners; are they perhaps x, y, width, height?",
+    ),
+    "box-beyond": (
+        "note",
+        "{box reaches|boxes reach} beyond the picture and {is|are} cut to it",
+        "Nothing has to be done, if they are meant so.",
+    ),
+    "box-twice": ("note", "{box is|boxes are} given twice in a picture", "Remove one of each."),
+    "crowd": (
+        "note",
+        "{box covers|boxes cover} a crowd of objects",
+        "They are trained on like any other; leave them out if the objects in them can't be told apart.",
+    ),
+}
+"""Code -> severity, what is told after the number, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,8 @@ def check_labels(dataset: Dataset, parts: Mapping[str, Source]) -> LabelCheck:
         counts = {split: _wide(numbers, len(counts["train"])) for split, numbers in counts.items()}
         for split, numbers in counts.items():
             if len(numbers) > len(counts["train"]):
-                beyond = f"{split}: class {len(numbers) - 1} is used, the training data has only 0..{len(counts['train']) - 1}"
+                known = len(counts["train"]) - 1
+                beyond = f"{split}: class {len(numbers) - 1} is used, the training data has only 0..{known}"
                 remedy = "Mend the label, or add training pictures of that class."
                 refused.append(Finding("label", "error", beyond, remedy, 1, (Suspect((parts[split].origin,)),)))
     return LabelCheck(counts, tuple(refused))
@@ -75,53 +98,34 @@ def odd_boxes(parts: Mapping[str, BoxSource], sizes: Mapping[str, NDArray[np.int
     Args:
         sizes: split -> int32 [n, 2], width and height of the pictures, for labels that state none; 0 where not known.
     """
-    kinds: dict[str, list[Suspect]] = {"flat": [], "swapped": [], "beyond": [], "twice": [], "crowd": []}
+    found: dict[str, list[Suspect]] = {kind: [] for kind in _BOXES}
+    count = dict.fromkeys(_BOXES, 0)
     for split, source in parts.items():
         table = object_table(source)
         real = table.ids >= 0  # those below 0 are padding
         x0, y0, x1, y1 = table.values.T
         swapped = ((x1 < x0) | (y1 < y0)) & real
         masks = {
-            "flat": ~table.sound() & ~swapped & real,
-            "swapped": swapped,
-            "beyond": _beyond(table, sizes[split]) & table.sound(),
-            "twice": _twice(table) & table.sound(),
+            "box-without-area": ~table.sound() & ~swapped & real,
+            "box-corners-swapped": swapped,
+            "box-beyond": _beyond(table, sizes[split]) & table.sound(),
+            "box-twice": _twice(table) & table.sound(),
             "crowd": table.crowd,
         }
         for kind, mask in masks.items():
-            kinds[kind] += [_box(split, source, table, number) for number in np.flatnonzero(mask).tolist()]
-    return (
-        *finding(
-            "box-without-area", "warning",
-            f"{plural(len(kinds['flat']), 'box has', 'boxes have')} no area and {_is(kinds['flat'])} left out",
-            "Mend or remove them.", kinds["flat"],
-        ),
-        *finding(
-            "box-corners-swapped", "warning",
-            f"{plural(len(kinds['swapped']), 'box has', 'boxes have')} xmax < xmin or ymax < ymin and "
-            f"{_is(kinds['swapped'])} left out",
-            "Exchange the corners; are they perhaps x, y, width, height?", kinds["swapped"],
-        ),
-        *finding(
-            "box-beyond", "note",
-            f"{plural(len(kinds['beyond']), 'box reaches', 'boxes reach')} beyond the picture and {_is(kinds['beyond'])} "
-            "cut to it",
-            "Nothing has to be done, if they are meant so.", kinds["beyond"],
-        ),
-        *finding(
-            "box-twice", "note", f"{plural(len(kinds['twice']), 'box is', 'boxes are')} given twice in a picture",
-            "Remove one of each.", kinds["twice"],
-        ),
-        *finding(
-            "crowd", "note", f"{plural(len(kinds['crowd']), 'box covers', 'boxes cover')} a crowd of objects",
-            "They are trained on like any other; leave them out if the objects in them can't be told apart.",
-            kinds["crowd"],
-        ),
-    )  # fmt: skip
+            numbers = np.flatnonzero(mask)
+            count[kind] += len(numbers)
+            found[kind] += [_box(split, source, table, number) for number in numbers[:KEPT].tolist()]
+    return tuple(
+        each
+        for kind, (severity, what, remedy) in _BOXES.items()
+        for each in finding(kind, severity, _told(what, count[kind]), remedy, found[kind], count[kind])
+    )
 
 
-def _is(suspects: Sequence[Suspect]) -> str:
-    return "is" if len(suspects) == 1 else "are"
+def _told(what: str, count: int) -> str:
+    """``2 boxes have no area`` of ``{box has|boxes have} no area``."""
+    return f"{count:,} " + re.sub(r"\{(.*?)\|(.*?)\}", r"\1" if count == 1 else r"\2", what)
 
 
 def _counts(dataset: Dataset, split: str, source: Source) -> NDArray[np.int64]:
@@ -132,7 +136,8 @@ def _counts(dataset: Dataset, split: str, source: Source) -> NDArray[np.int64]:
         return np.bincount(check_objects(source, None, names, gaps_allowed=gaps).classes, minlength=len(names or ()))
     if dataset.task == "multi-label":
         rows, _ = class_sets(source, None, names)
-        return rows.sum(axis=0).astype(np.int64)
+        several: NDArray[np.int64] = rows.sum(axis=0).astype(np.int64)
+        return several
     return np.bincount(class_indices(source, None, names, gaps_allowed=gaps)[0], minlength=len(names or ()))
 
 
@@ -146,7 +151,8 @@ def _beyond(table: ObjectTable, sizes: NDArray[np.int32]) -> NDArray[np.bool_]:
     limit = (np.ones((len(stated), 2)) if table.unit == "fraction" else stated)[table.rows()]
     slack = 1e-6 if table.unit == "fraction" else 0.5  # fractions are rounded; some count pixels from 1
     over = (table.values[:, :2] < -slack).any(axis=1)
-    return over | ((limit[:, 0] > 0) & (table.values[:, 2:] > limit + slack).any(axis=1))
+    over |= (limit[:, 0] > 0) & (table.values[:, 2:] > limit + slack).any(axis=1)
+    return np.asarray(over, dtype=np.bool_)
 
 
 def _twice(table: ObjectTable) -> NDArray[np.bool_]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,85 +35,82 @@ def odd_files(parts: Sequence[Part], limit: float) -> tuple[Finding, ...]:
     """Pictures that can't be read or don't fit their boxes, and those whose names say another form than they have.
 
     Args:
-        limit: the share of a split's pictures that may be unreadable.
+        limit: the share of records that may be unusable.
     """
-    unreadable = [part.suspect(row, why) for part in parts for row, why in part.seen.unreadable.items()]
-    misfits = [part.suspect(row, why) for part in parts for row, why in part.seen.misfits.items()]
-    misnamed = [
-        part.suspect(row, f"named {suffix}, is {kind}")
+    unreadable, broken = _tally((part, row, why) for part in parts for row, why in part.seen.unreadable.items())
+    misfits, unfit = _tally((part, row, why) for part in parts for row, why in part.seen.misfits.items())
+    misnamed, others = _tally(
+        (part, row, f"named {suffix}, is {kind}")
         for part in parts
         for row, (suffix, kind) in part.seen.misnamed.items()
-    ]
+    )
     total = sum(len(part.source) for part in parts)
-    whole = total + sum(len(part.source.bad) for part in parts)
-    broken = len(unreadable) + len(misfits) + sum(len(part.source.bad) for part in parts)
-    what = f"{broken:,} of {whole:,} records can't be used, more than the {limit:.0%} that training goes on with"
+    left_out = sum(len(part.source.bad) for part in parts)
+    bad, records = broken + unfit + left_out, total + left_out
+    what = f"{bad:,} of {records:,} records can't be used, more than the {limit:.0%} that training goes on with"
     remedy = "Mend or remove them, or raise bad_records_limit."
-    too_many = (Finding("too-many-bad", "error", what, remedy, broken),) if broken > np.ceil(limit * whole) else ()
+    too_many = (Finding("too-many-bad", "error", what, remedy, bad),) if bad > np.ceil(limit * records) else ()
     return (
         *too_many,
         *finding(
-            "unreadable", "warning", f"{len(unreadable):,} of {total:,} pictures can't be read and are left out",
-            "Give whole files, or remove them.", unreadable,
+            "unreadable", "warning", f"{broken:,} of {total:,} pictures can't be read and are left out",
+            "Give whole files, or remove them.", unreadable, broken,
         ),
         *finding(
             "size-disagrees", "warning",
-            f"{plural(len(misfits), 'picture has', 'pictures have')} another size than {_its(misfits)} boxes are of, and "
-            f"{_is(misfits)} left out",
-            "Correct the size in the label, or give the pictures that were labelled.", misfits,
+            f"{plural(unfit, 'picture has', 'pictures have')} another size than the boxes are of, and "
+            f"{_is(unfit)} left out",
+            "Correct the size in the label, or give the pictures that were labelled.", misfits, unfit,
         ),
         *finding(
-            "suffix", "note",
-            f"{plural(len(misnamed), 'picture is', 'pictures are')} of another form than {_its(misnamed)} name says",
-            "Foveal goes by the content; other programs may not.", misnamed,
+            "suffix", "note", f"{plural(others, 'picture is', 'pictures are')} of another form than the name says",
+            "Foveal goes by the content; other programs may not.", misnamed, others,
         ),
     )  # fmt: skip
 
 
 def odd_looks(parts: Sequence[Part]) -> tuple[Finding, ...]:
     """Grey and colour pictures mixed, pictures of one colour, boxes scaled to another size than stated."""
-    grey = [part.suspect(int(row)) for part in parts for row in np.flatnonzero(part.seen.grey)]
-    colour = [part.suspect(int(row)) for part in parts for row in part.seen.readable if not part.seen.grey[row]]
-    fewer, name, other = (grey, "grey", "colour") if len(grey) <= len(colour) else (colour, "colour", "grey")
-    flat = [
-        part.suspect(int(row))
+    grey = sum(int(part.seen.grey.sum()) for part in parts)
+    colour = sum(len(part.seen.readable) for part in parts) - grey
+    name, other, wanted = ("grey", "in colour", True) if grey <= colour else ("in colour", "grey", False)
+    fewer, few = _tally(
+        (part, row, "") for part in parts for row in part.seen.readable.tolist() if part.seen.grey[row] == wanted
+    )
+    flat, one_colour = _tally(
+        (part, row, "")
         for part in parts
-        for row in part.seen.readable
-        if part.seen.small[row].std(dtype=np.float32) < ONE_COLOUR
-    ]
-    scaled = [part.suspect(row) for part in parts for row in part.seen.rescaled]
+        for row in part.seen.readable[
+            part.seen.small[part.seen.readable].std(axis=1, dtype=np.float32) < ONE_COLOUR
+        ].tolist()
+    )
+    scaled, resized = _tally((part, row, "") for part in parts for row in part.seen.rescaled)
     return (
         *finding(
-            "mixed-channels", "note",
-            f"{plural(len(fewer), 'picture')} {_is(fewer)} {name}, the others {other}",
-            "All are read with the channels of image_shape; see that the kind doesn't give the class away.", fewer,
+            "mixed-channels", "note", f"{plural(few, 'picture')} {_is(few)} {name}, the others {other}",
+            "All are read with the channels of image_shape; see that the kind doesn't give the class away.", fewer, few,
         ),
         *finding(
-            "one-colour", "note", f"{plural(len(flat), 'picture shows', 'pictures show')} one colour and nothing else",
-            "Look whether they are meant.", flat,
+            "one-colour", "note",
+            f"{plural(one_colour, 'picture shows', 'pictures show')} one colour and nothing else",
+            "Look whether they are meant.", flat, one_colour,
         ),
         *finding(
             "size-scaled", "note",
-            f"{plural(len(scaled), 'picture has', 'pictures have')} another size than stated, of the same aspect; "
+            f"{plural(resized, 'picture has', 'pictures have')} another size than stated, of the same aspect; "
             "boxes are scaled along",
-            "Nothing has to be done, if the pictures were resized after they were labelled.", scaled,
+            "Nothing has to be done, if the pictures were resized after they were labelled.", scaled, resized,
         ),
     )  # fmt: skip
 
 
 def doubles(parts: Sequence[Part]) -> tuple[Finding, ...]:
     """The same file several times: across splits, with labels that differ, and within a split."""
-    groups: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for number, part in enumerate(parts):
-        for row in part.seen.readable.tolist():
-            groups[part.seen.digest[row].tobytes()].append((number, row))
     across: list[Suspect] = []
     differ: list[Suspect] = []
     within: list[Suspect] = []
     stored = [part.source.labels() for part in parts]
-    for spots in groups.values():
-        if len(spots) == 1:
-            continue
+    for spots in _same_files(_all_of(parts)):
         labels = {_label(parts[number].source, stored[number], row) for number, row in spots}
         suspect = _together(parts, spots, "labels differ" if len(labels) > 1 else "")
         if len({number for number, _ in spots}) > 1:
@@ -143,10 +139,9 @@ def doubles(parts: Sequence[Part]) -> tuple[Finding, ...]:
 
 def look_alikes(parts: Sequence[Part]) -> tuple[Finding, ...]:
     """Pairs of pictures that are nearly the same, within and across splits; copies of one file count as one."""
-    where = [(number, int(row)) for number, part in enumerate(parts) for row in part.seen.readable]
-    if not where:
+    places, digests = _all_of(parts)
+    if not len(places):
         return ()
-    digests = np.concatenate([part.seen.digest[part.seen.readable] for part in parts])
     _, first = np.unique(digests, axis=0, return_index=True)
     first.sort()
     size = np.concatenate([part.seen.size[part.seen.readable] for part in parts])[first]
@@ -155,7 +150,7 @@ def look_alikes(parts: Sequence[Part]) -> tuple[Finding, ...]:
         np.concatenate([part.seen.small[part.seen.readable] for part in parts])[first],
         size[:, 0] / size[:, 1],
     )
-    spots = [[where[first[a]], where[first[b]]] for a, b in pairs.rows.tolist()]
+    spots = [[(int(split), int(row)) for split, row in places[first[pair]]] for pair in pairs.rows]
     across = [index for index, (a, b) in enumerate(spots) if a[0] != b[0]]
     within = [index for index, (a, b) in enumerate(spots) if a[0] == b[0]]
     more = "" if pairs.complete else f" (the search ended at {MOST_PAIRS:,})"
@@ -169,13 +164,13 @@ def look_alikes(parts: Sequence[Part]) -> tuple[Finding, ...]:
     return (
         *finding(
             "near-duplicate-across-splits", "warning",
-            f"{plural(len(across), 'pair')} of pictures in different splits {_is(across)} nearly the same{more}",
+            f"{plural(len(across), 'pair')} of pictures in different splits {_is(len(across))} nearly the same{more}",
             "Put pictures of one scene, part or person into one split: else figures flatter.",
             suspects(across), len(across),
         ),
         *finding(
             "near-duplicate", "note",
-            f"{plural(len(within), 'pair')} of pictures in a split {_is(within)} nearly the same{more}",
+            f"{plural(len(within), 'pair')} of pictures in a split {_is(len(within))} nearly the same{more}",
             "Fine in training data; a random split would tear them apart.", suspects(within), len(within),
         ),
     )  # fmt: skip
@@ -183,9 +178,9 @@ def look_alikes(parts: Sequence[Part]) -> tuple[Finding, ...]:
 
 def odd_box_sizes(parts: Sequence[Part], side: int) -> tuple[Finding, ...]:
     """Boxes that lie outside, and tiny ones: as they are, and after the picture is squeezed to ``side`` pixels."""
-    outside = [
-        part.suspect(row, plural(count, "box", "boxes")) for part in parts for row, count in part.seen.outside.items()
-    ]
+    outside, _ = _tally(
+        (part, row, plural(count, "box", "boxes")) for part in parts for row, count in part.seen.outside.items()
+    )
     lost = sum(count for part in parts for count in part.seen.outside.values())
     boxes = sum(len(part.seen.box_rows) for part in parts)
     tiny, after = [], []
@@ -195,7 +190,7 @@ def odd_box_sizes(parts: Sequence[Part], side: int) -> tuple[Finding, ...]:
         small = sizes.min(axis=1, initial=np.inf) < TINY
         squeezed = (sizes * side / np.maximum(part.seen.size[rows], 1)).min(axis=1, initial=np.inf) < TINY
         tiny += _tiny(part, small, sizes)
-        after += _tiny(part, squeezed & ~small, sizes)
+        after += _tiny(part, squeezed, sizes)
         tiny_count, after_count = tiny_count + int(small.sum()), after_count + int(squeezed.sum())
     many = after_count > MANY_TINY * boxes
     return (
@@ -205,26 +200,56 @@ def odd_box_sizes(parts: Sequence[Part], side: int) -> tuple[Finding, ...]:
             "Mend the label: is it perhaps of another picture, or of other units?", outside, lost,
         ),
         *finding(
-            "tiny-box", "note", f"{tiny_count:,} of {boxes:,} boxes are under {TINY} pixels on a side",
+            "tiny-box", "note", f"{_of(tiny_count, boxes)} under {TINY} pixels on a side",
             "So small objects are seldom found: cut pictures into tiles, or leave such boxes out.", tiny, tiny_count,
         ),
         *finding(
             "tiny-box-after-resize", "warning" if many else "note",
-            f"{after_count:,} of {boxes:,} boxes are under {TINY} pixels on a side once the picture is {side} x {side}",
-            "Take a larger image_shape, or cut pictures into tiles.", (tiny + after) if after_count else [], after_count,
+            f"{_of(after_count, boxes)} under {TINY} pixels on a side in a picture of {side} x {side}",
+            "Take a larger image_shape, or cut pictures into tiles.", after, after_count,
         ),
     )  # fmt: skip
 
 
+def _tally(found: Iterable[tuple[Part, int, str]]) -> tuple[list[Suspect], int]:
+    """Suspects of (split, row, why), as many as are kept, and how many there are."""
+    suspects: list[Suspect] = []
+    count = 0
+    for part, row, why in found:
+        count += 1
+        if count <= KEPT:
+            suspects.append(part.suspect(row, why))
+    return suspects, count
+
+
+def _all_of(parts: Sequence[Part]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """All readable pictures of all splits: int64 [n, 2], number of the split and row; uint64 [n, 2], digests."""
+    places = [
+        np.stack([np.full(len(part.seen.readable), number), part.seen.readable], axis=1)
+        for number, part in enumerate(parts)
+    ]
+    return np.concatenate(places), np.concatenate([part.seen.digest[part.seen.readable] for part in parts])
+
+
+def _same_files(pictures: tuple[NDArray[np.int64], NDArray[np.uint64]]) -> Iterator[list[tuple[int, int]]]:
+    """The places of pictures that are the same file, for each file that comes more than once."""
+    places, digests = pictures
+    order = np.lexsort((np.arange(len(digests)), digests[:, 1], digests[:, 0]))
+    new = np.flatnonzero((digests[order][1:] != digests[order][:-1]).any(axis=1)) + 1
+    groups = [group for group in np.split(order, new) if len(group) > 1] if len(order) else []
+    for group in sorted(groups, key=lambda group: int(group[0])):
+        yield [(int(split), int(row)) for split, row in places[group]]
+
+
 def _tiny(part: Part, which: NDArray[np.bool_], sizes: NDArray[np.float32]) -> list[Suspect]:
-    """A suspect for each picture with boxes of ``which`` (bool [m])."""
+    """A suspect for each picture with boxes of ``which`` (bool [m]), the smallest first."""
     least: dict[int, tuple[int, tuple[float, float]]] = {}
     for row, (width, height) in zip(part.seen.box_rows[which].tolist(), sizes[which].tolist(), strict=True):
         count, smallest = least.get(row, (0, (np.inf, np.inf)))
         least[row] = (count + 1, min(smallest, (width, height), key=min))
     return [
-        part.suspect(row, f"{plural(count, 'box', 'boxes')}, the smallest {width:g} x {height:g}")
-        for row, (count, (width, height)) in least.items()
+        part.suspect(row, f"{plural(count, 'box', 'boxes')}, the smallest {width:.3g} x {height:.3g}")
+        for row, (count, (width, height)) in sorted(least.items(), key=lambda item: min(item[1][1]))[:KEPT]
     ]
 
 
@@ -244,9 +269,9 @@ def _label(source: Source, labels: Labels, row: int) -> tuple[object, ...]:
     return tuple(labels.values[labels.offsets[row] : labels.offsets[row + 1]].tolist())
 
 
-def _is(items: Sequence[object]) -> str:
-    return "is" if len(items) == 1 else "are"
+def _of(count: int, boxes: int) -> str:
+    return f"{count:,} of {plural(boxes, 'box', 'boxes')} {_is(count)}"
 
 
-def _its(items: Sequence[object]) -> str:
-    return "its" if len(items) == 1 else "their"
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

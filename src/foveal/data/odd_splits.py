@@ -93,8 +93,8 @@ def shared_files(parts: Mapping[str, Source]) -> tuple[Finding, ...]:
     """The same encoded pictures in training and validation data, where few have to be read to find them."""
     train, other = parts["train"], parts["validation"]
     rows = {"train": np.arange(len(train)), "validation": np.arange(len(other))}
-    sizes = {split: _sizes(source) for split, source in parts.items()}
-    if all(each is not None for each in sizes.values()):
+    sizes = {split: each for split, source in parts.items() if (each := _sizes(source)) is not None}
+    if len(sizes) == len(parts):
         both = np.intersect1d(sizes["train"], sizes["validation"])
         rows = {split: np.flatnonzero(np.isin(each, both)) for split, each in sizes.items()}
     if sum(map(len, rows.values())) > READ_AT_MOST:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from foveal.data.decode import read_header
 from foveal.data.fractions import fractions_of, to_fractions
+from foveal.data.naming import innermost
 from foveal.data.recognise import CLASSES_FILE
 from foveal.data.reencode import Encoding, Reencoded, follow, reencode
 from foveal.data.selection import SHORT, Part
@@ -162,7 +163,7 @@ def list_pictures(data: Dataset, out: Path, packing: Packing, parts: Sequence[Pa
     job = _Job(packing, 6 if any(has_marks(part.source) for part in parts) else 5, [], [], [], [])
     said = []
     for (_, part, rows), path in zip(chunks, paths, strict=True):
-        files = part.source.source if isinstance(part.source, BoxLabelSource) else part.source
+        files = innermost(part.source)
         if not isinstance(files, FileSource | BoxFileSource):
             raise UserError("its pictures lie in records, and have no path to list", part.source.origin, "Pack it.")
         lines, labels = [], part.source.labels()
@@ -323,7 +324,7 @@ def _record(
 
 def _number(source: Source, row: int) -> int:
     """The number that a list gives a picture, else its row."""
-    source = source.source if isinstance(source, BoxLabelSource) else source
+    source = innermost(source)
     numbers = source.numbers if isinstance(source, FileSource) else None
     return row if numbers is None else int(numbers[row])
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from foveal.data.locate import BOX_FORMS, FORMS, MIXED_FORMS, TEACH, TEACH_BOXES, TEACH_SEVERAL, Found, Options, locate
+from foveal.data.locate import BOX_FORMS, FORMS, MIXED_FORMS, TEACH_BOXES, TEACH_SEVERAL, Found, Options, locate
+from foveal.data.naming import with_names
 from foveal.data.remote import local, told_by_address
+from foveal.data.tables import carried, open_table, source_of, train_rows
 from foveal.data.unpack import contents, pictures_beside
 from foveal.errors import UserError
-from foveal.formats.boxfiles import BoxFileSource, Place, object_table
+from foveal.formats.boxfiles import Place, object_table
 from foveal.formats.boxlabels import BoxLabelSource, look_like_boxes
+from foveal.formats.boxtext import read_boxtext
 from foveal.formats.coco import read_coco
 from foveal.formats.folder import read_folder
 from foveal.formats.imagefolder import read_imagefolder
 from foveal.formats.lst import read_lst
+from foveal.formats.manifest import read_manifest
 from foveal.formats.multihot import looks_multi_hot
-from foveal.formats.pictures import read_class_names, sort_class_names
+from foveal.formats.pictures import read_class_names
 from foveal.formats.recsource import RecordSource
 from foveal.formats.sagemaker_json import read_sagemaker_json
-from foveal.formats.table import Table, read_table, table_source
+from foveal.formats.table import Table
 from foveal.formats.voc import read_voc
 from foveal.formats.webdataset import read_webdataset
 from foveal.formats.yolo import read_yolo
@@ -29,6 +34,11 @@ from foveal.records import BoxSource, Dataset, Labels, Reading, Source, TaskName
 from foveal.storage.cache import named
 
 CLASSES_FILE = "classes.txt"
+_MEANT_FOR = {
+    "labels": ("csv",), "label_attribute": ("manifest",), "label_format": ("manifest",), "columns": ("boxes",),
+    "separator": ("csv", "boxes"), "unit": ("csv", "boxes"), "names": ("recordio", "lst", "manifest", "boxes"),
+    "group_column": ("csv",), "idx": ("recordio",),
+}  # fmt: skip
 _LARGEST_CLASS = 100_000  # beyond it a label is no class number, and no names are made up
 
 
@@ -62,8 +72,7 @@ def open_data(
             address of one (``s3://bucket/photos/``), as everywhere below.
         task: what the pictures are to carry: ``classes``, ``multi-label`` or ``boxes``; None to tell it from the data.
             With ``classes``, data of several labels a picture is opened too, and ``Dataset.task`` tells it.
-        form: ``recordio``, ``lst``, ``folder``, ``csv``, ``coco``, ``voc``, ``yolo`` or ``sagemaker-json``, instead of
-            recognising it.
+        form: one of ``foveal.data.locate.FORMS``, such as ``csv`` or ``coco``, instead of recognising it.
         validation, test: where these splits lie; they go before what ``path`` holds of them.
         file_column, label_column: columns of a table, where they haven't the usual names.
         root: folder of the pictures that lists, tables and COCO files name, those of the other splits included.
@@ -96,6 +105,7 @@ def open_data(
     names = _classes_beside(path, parts["train"])
     if names is not None:
         opening.said.append(f"{CLASSES_FILE} names {len(names):,} classes")
+    _check_reading(options.reading, parts["train"].form)
     sources = _read_train(opening, parts["train"], names, channel)
     train = sources["train"]
     for split, given in (("validation", validation), ("test", test)):
@@ -108,12 +118,6 @@ def open_data(
         if source.bad:
             first = source.bad[0]
             opening.said.append(f"{split}: {len(source.bad):,} left out; the first: {first.where}: {first.reason}")
-    found = _task_of(train)
-    if found == "multi-label":
-        _check_widths(sources)
-    elif task == "multi-label":
-        told = "it has boxes" if found == "boxes" else "it has one class a picture"
-        raise UserError(told + ", and data with several labels a picture is asked for", train.origin, TEACH_SEVERAL)
     class_names = train.class_names if train.class_names is not None else _numbers(train)
     return Dataset(
         train=train,
@@ -122,7 +126,7 @@ def open_data(
         class_names=class_names,
         named=train.class_names is not None,
         said=tuple(map(named, opening.said)),
-        task=found,
+        task=_task_of(sources, task),
     )
 
 
@@ -137,8 +141,16 @@ def _check_form(form: str | None, task: str | None) -> None:
     if task in ("classes", "multi-label") and form in BOX_FORMS:
         told = f"data of the form {form} has boxes, and image classification takes one class a picture"
         raise UserError(told, "form", "Train object detection on it, or give another form.", setting="form")
-    if task == "boxes" and form in ("folder", "csv"):
+    if task == "boxes" and form == "folder":
         raise UserError(f"data of the form {form} has no boxes", "form", TEACH_BOXES, setting="form")
+
+
+def _check_reading(reading: Reading, form: str) -> None:
+    """Raises UserError for what has no meaning for data of this form."""
+    for name, forms in _MEANT_FOR.items():
+        if getattr(reading, name) and form not in forms:
+            told = f"{name} is given, and has no meaning for data of the form {form}"
+            raise UserError(told, name, f"It is for {', '.join(forms)}: leave it out, or give --format.", setting=name)
 
 
 def _classes_beside(path: Path, train: Found) -> tuple[str, ...] | None:
@@ -159,18 +171,17 @@ def _read_train(opening: _Opening, found: Found, names: tuple[str, ...] | None, 
         train = _read(opening, found, names, "train", channel)
         opening.options = replace(opening.options, task="boxes" if isinstance(train, BoxSource) else "classes")
         return {"train": train}
-    opening.options = replace(opening.options, task="classes")
-    table = _table(opening, found)
-    rows = table.rows("train")
-    if not len(rows):
-        raise UserError(f"no row of it is marked train in the column {table.columns.split}", str(table.path), TEACH)
-    names = names or sort_class_names(table.labels[row] for row in rows)
-    sources: dict[str, Source] = {}
-    for split in ("train", "validation", "test"):
-        rows = table.rows(split) if split == "train" or table.splits else np.zeros(0, np.int64)
+    table = open_table(found.paths[0], opening.options, opening.said)
+    opening.options = replace(opening.options, task=carried(table))
+    if isinstance(table, Table) and table.columns.classes:
+        reading = replace(opening.options.reading, labels=table.columns.classes)
+        opening.options = replace(opening.options, reading=reading)
+    names = names or table.class_names(train_rows(table).tolist())
+    sources = {"train": source_of(table, train_rows(table), names, opening.origin, table.bad)}
+    for split in ("validation", "test") if table.splits else ():
+        rows = table.rows(split)
         if len(rows):
-            bad = table.bad if split == "train" else ()
-            sources[split] = table_source(table, rows, names, opening.origin, bad)
+            sources[split] = source_of(table, rows, names, opening.origin, ())
     return sources
 
 
@@ -194,11 +205,14 @@ def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split:
     known = "" if split == "train" else f"the {split} data: "
     try:
         if found.form == "recordio":
-            return _boxes_or_classes(opening, RecordSource(found.paths, opening.origin, names, channel), channel)
+            records = RecordSource(found.paths, opening.origin, names, channel, opening.options.reading.idx)
+            return _boxes_or_classes(opening, records, channel, names)
         if found.form == "lst":
             origin, root = opening.origin, _root(opening, found)
             listed = read_lst(found.paths[0], root=root, origin=origin, class_names=names, channel=channel)
-            return _boxes_or_classes(opening, listed, channel)
+            return _boxes_or_classes(opening, listed, channel, names)
+        if found.form == "manifest":
+            return _read_manifest(opening, found.paths[0], names)
         if found.form in MIXED_FORMS:
             return _read_mixed(opening, found, names, split)
         source = None if found.place is None else _read_boxes(opening, found.place, names)
@@ -210,24 +224,23 @@ def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split:
             pictures, left_out = read_folder(found.paths[0], origin=opening.origin, class_names=names)
             opening.said.extend(left_out)
             return pictures
-        table = _table(opening, found)
+        table = open_table(found.paths[0], opening.options, opening.said)
         rows = table.rows(split)
-        rows = rows if len(rows) else table.rows(None)
-        names = names or sort_class_names(table.labels)
-        return table_source(table, rows, names, opening.origin, table.bad)
+        return source_of(table, rows if len(rows) else table.rows(None), names, opening.origin, table.bad)
     except UserError as error:
         if not known or error.what.startswith(("Invalid lst", "Unable", "Not enough")):
             raise
         raise UserError(known + error.what, error.where, error.remedy, error.setting) from error
 
 
-def _boxes_or_classes(opening: _Opening, source: Source, channel: str) -> Source:
+def _boxes_or_classes(opening: _Opening, source: Source, channel: str, names: tuple[str, ...] | None) -> Source:
     """Records and lists have the same numbers for both; how they are laid out tells, where nobody else does."""
     task = opening.options.task
     if task is None and look_like_boxes(source.labels()):
         opening.said.append("the labels are laid out as boxes: data for object detection")
         task = "boxes"
-    return BoxLabelSource(source, channel) if task == "boxes" else source
+    source = BoxLabelSource(source, channel) if task == "boxes" else source
+    return _with_names(opening, source, names)
 
 
 def _read_mixed(opening: _Opening, found: Found, names: tuple[str, ...] | None, split: str) -> Source:
@@ -244,6 +257,28 @@ def _read_mixed(opening: _Opening, found: Found, names: tuple[str, ...] | None, 
     return source
 
 
+def _read_manifest(opening: _Opening, path: Path, names: tuple[str, ...] | None) -> Source:
+    """A manifest. Raises UserError where it carries something else than is asked for."""
+    options, reading = opening.options, opening.options.reading
+    source, said = read_manifest(
+        path,
+        root=options.root,
+        origin=opening.origin,
+        class_names=names,
+        attribute=reading.label_attribute,
+        label_format=reading.label_format,
+        names=reading.names,
+    )
+    opening.said.append(said)
+    boxes = isinstance(source, BoxSource)
+    if options.task is not None and boxes != (options.task == "boxes"):
+        told = "it has boxes, and classes are asked for" if boxes else "it has classes, and boxes are asked for"
+        raise UserError(
+            told, source.origin, "Train on it what it has, or name another attribute with --label-attribute."
+        )
+    return source
+
+
 def _named_only_here(found: Found) -> UserError:
     return UserError(
         "it has names of classes, the training data only numbers",
@@ -252,11 +287,32 @@ def _named_only_here(found: Found) -> UserError:
     )
 
 
-def _read_boxes(opening: _Opening, place: Place, names: tuple[str, ...] | None) -> BoxFileSource:
+def _read_boxes(opening: _Opening, place: Place, names: tuple[str, ...] | None) -> Source:
+    if place.form == "boxes":
+        return _read_boxtext(opening, place, names)
     readers = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "sagemaker-json": read_sagemaker_json}
     source, said = readers[place.form](place, origin=opening.origin, class_names=names)
     opening.said.extend(said)
     return source
+
+
+def _with_names(opening: _Opening, source: Source, names: tuple[str, ...] | None) -> Source:
+    given = opening.options.reading.names
+    line = "classes as given with --names, in the order of their numbers"
+    if given and line not in opening.said:
+        opening.said.append(line)
+    return with_names(source, given, names)
+
+
+def _read_boxtext(opening: _Opening, place: Place, names: tuple[str, ...] | None) -> Source:
+    """Boxes in text, their classes named. Raises UserError for names where classes have some already."""
+    reading = opening.options.reading
+    source, said = read_boxtext(place, reading, origin=opening.origin, class_names=None if reading.names else names)
+    opening.said.extend(said)
+    if reading.names and source.class_names is not None:
+        told = f"its classes have names ({', '.join(source.class_names[:5])}), and --names is for numbers"
+        raise UserError(told, source.origin, "Leave --names out.", "names")
+    return _with_names(opening, source, names)
 
 
 def _root(opening: _Opening, found: Found) -> Path | None:
@@ -264,26 +320,19 @@ def _root(opening: _Opening, found: Found) -> Path | None:
     return opening.options.root or pictures_beside(found.paths[0], opening.said)
 
 
-def _table(opening: _Opening, found: Found) -> Table:
-    options = opening.options
-    table = read_table(
-        found.paths[0], root=_root(opening, found), file_column=options.file_column, label_column=options.label_column
-    )
-    columns = table.columns
-    line = f"{table.path.name}: pictures by the column {columns.file}, labels by {columns.label}"
-    line += f", splits by {columns.split}" if columns.split else ""
-    line += f", groups by {columns.group}" if columns.group else ""
-    opening.said.append(line + (f"; pictures in {table.root}" if table.root != table.path.parent else ""))
-    return table
+def _task_of(sources: Mapping[str, Source], wanted: TaskName | None) -> TaskName:
+    """What the training data carries. Raises UserError where another split or ``wanted`` doesn't go with it."""
+    train = sources["train"]
+    if not isinstance(train, BoxSource) and looks_multi_hot(train.labels()):
+        _check_widths(sources)
+        return "multi-label"
+    if wanted == "multi-label":
+        told = "it has boxes" if isinstance(train, BoxSource) else "it has one class a picture"
+        raise UserError(told + ", and data with several labels a picture is asked for", train.origin, TEACH_SEVERAL)
+    return "boxes" if isinstance(train, BoxSource) else "classes"
 
 
-def _task_of(source: Source) -> TaskName:
-    if isinstance(source, BoxSource):
-        return "boxes"
-    return "multi-label" if looks_multi_hot(source.labels()) else "classes"
-
-
-def _check_widths(sources: dict[str, Source]) -> None:
+def _check_widths(sources: Mapping[str, Source]) -> None:
     """Rows of several labels have a number for each class, in all splits. Raises UserError."""
     train = sources["train"]
     width, names = int(train.labels().offsets[1]), train.class_names
@@ -313,6 +362,7 @@ def _tell(split: str, source: Source) -> str:
     kinds = {
         "recordio": "RecordIO", "lst": "a list", "folder": "a folder per class", "csv": "a table",
         "imagefolder": "a folder with metadata", "webdataset": "WebDataset shards",
+        "manifest": "an augmented manifest", "boxes": "boxes in text",
         "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "sagemaker-json": "SageMaker's JSON",
     }  # fmt: skip
     pictures = f"{len(source):,} picture{'s' * (len(source) != 1)}"

@@ -8,6 +8,7 @@ a folder.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from foveal.formats.pictures import is_hidden, is_picture_name
 from foveal.progress import track
 from foveal.storage import stores
 from foveal.storage.address import Address, is_address, parse_address
-from foveal.storage.cache import cache_bound, fetch, is_current, make_hollow, named, place_of
+from foveal.storage.cache import expect_room, fetch, is_current, make_hollow, named, place_of
 from foveal.storage.objects import StoredObject
 
 ALONE = (".rec", ".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2")  # files that need none beside them
@@ -46,6 +47,10 @@ def local(path: str | Path, said: list[str] | None = None) -> Path:
     if not is_address(path):
         return Path(path)
     address = parse_address(path)
+    above = address.at(address.key.rpartition("/")[0])
+    if "{" in address.name and not address.http:  # stands for several shards
+        _mirror(above, said)
+        return place_of(address)
     if _stands_alone(address):
         place = fetch(address)
         if not address.http:
@@ -58,8 +63,7 @@ def local(path: str | Path, said: list[str] | None = None) -> Path:
         there = stores.head(address)
     except FileNotFoundError:
         raise UserError("nothing is there", str(address), "Check bucket and prefix.") from None
-    above = address.at(address.key.rpartition("/")[0])
-    if not address.http and not is_picture_name(address.name):
+    if not is_picture_name(address.name):
         if above.name.lower() == "annotations":  # COCO's, whose pictures lie beside that folder
             above = above.at(above.key.rpartition("/")[0])
         _mirror(above, said)
@@ -122,32 +126,44 @@ def _mirror(address: Address, said: list[str] | None) -> int:
     names: set[str] = set()
     whole: list[StoredObject] = []
     total = 0
+    empty: list[str] = []
     for found in stores.list_objects(address):
         place = place_of(address.at(found.key))
         if place == root or (not found.size and place.is_dir()):
             continue  # an empty object that stands for a folder
         if not is_current(place, found):
+            _make_way(place, root, names)
             make_hollow(place, found)
         names.add(str(place))
+        if not found.size:
+            empty.append(str(place))
         total += found.size
         if place.suffix.lower() in FETCHED and not is_hidden(place.name):
             whole.append(found)
+    names.difference_update(name for name in empty if os.path.isdir(name))  # a folder by now
     if not names:
         return 0
     _remove_others(root, names)
     size = sum(found.size for found in whole)
-    if size > cache_bound():
-        raise UserError(
-            f"lists, annotations and records in it have {size:,} bytes, more than the cache may hold"
-            f" ({cache_bound():,})",
-            str(address),
-            "Set FOVEAL_CACHE_GB higher, or copy the data to a disk and name it there.",
-        )
+    expect_room(size, f"its lists, annotations and records have {size:,} bytes", address)
     _fetch_all(address, whole)
     if said is not None:
-        told = f"{len(whole):,} fetched ({_size(size)}), the others" if whole else "they"
-        said.append(f"{address}: {len(names):,} objects, {_size(total)}; {told} are read when they are needed")
+        told = f"{address}: {len(names):,} object{'s' * (len(names) != 1)}, {_size(total)}"
+        told += f"; {len(whole):,} fetched ({_size(size)})" if whole else ""
+        left = len(names) - len(whole)
+        said.append(told + (f"; {left:,} to be read when needed" if left else ""))
     return len(names)
+
+
+def _make_way(place: Path, root: Path, names: set[str]) -> None:
+    """Take away what was a file and is a folder by now, or the other way round."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    for above in place.parents:
+        if above == root.parent or above.is_dir():
+            break
+        if above.is_file() and str(above) not in names:
+            above.unlink()
 
 
 def _remove_others(root: Path, names: set[str]) -> None:

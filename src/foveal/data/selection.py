@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.data.check import CheckedBoxes, check_objects, class_indices, class_sets
+from foveal.data.naming import innermost
 from foveal.data.split import share_out, split_objects, stratified_split
 from foveal.errors import UserError
-from foveal.formats.boxlabels import BoxLabelSource
 from foveal.formats.pictures import is_picture_name, short, tidy_path
 from foveal.records import BoxSource, Dataset, Source
 
@@ -95,8 +95,7 @@ class _WithFiles(Protocol):
 
 def picture_name(source: Source) -> Callable[[int], str] | None:
     """Gives the path of each picture as the data has it; None where pictures have no names (records)."""
-    while isinstance(source, BoxLabelSource):
-        source = source.source
+    source = innermost(source)
     if not isinstance(source, _WithFiles):
         return None
     files = source.files

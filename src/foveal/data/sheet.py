@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,8 @@ def draw_sheet(dataset: Dataset, count: int | None = None, seed: int = 0) -> Ima
     pictures = [picture for _, picture, _ in shown]
     if with_boxes:
         return boxes_sheet(pictures, [boxes for _, _, boxes in shown if boxes is not None], names)
-    return contact_sheet(pictures, [Caption(label_text(source, row, names)) for row, _, _ in shown])
+    text = label_texts(source, names)
+    return contact_sheet(pictures, [Caption(text(row)) for row, _, _ in shown])
 
 
 def seen_picture(source: Source, row: int) -> tuple[NDArray[np.uint8], Boxes | None]:
@@ -75,16 +76,20 @@ def choose_rows(source: Source, seed: int = 0) -> Iterator[int]:
             yield row
 
 
-def label_text(source: Source, row: int, class_names: tuple[str, ...]) -> str:
-    """What a picture is labelled with, in a person's words: its class, its classes, or how many boxes it has."""
+def label_texts(source: Source, class_names: tuple[str, ...]) -> Callable[[int], str]:
+    """What tells in a person's words what the picture of a row has: its class, its classes, or how many boxes."""
     labels = source.labels()
-    values = labels.values[labels.offsets[row] : labels.offsets[row + 1]]
-    if isinstance(source, BoxSource):
-        return f"{len(values):,} box{'es' * (len(values) != 1)}"
-    if looks_multi_hot(labels):
-        numbers = np.flatnonzero(values).tolist()
-        return ", ".join(_name(number, class_names) for number in numbers) or "no class"
-    return ", ".join(_name(value, class_names) for value in values.tolist())
+    several = looks_multi_hot(labels)
+
+    def text(row: int) -> str:
+        values = labels.values[labels.offsets[row] : labels.offsets[row + 1]]
+        if isinstance(source, BoxSource):
+            return f"{len(values):,} box{'es' * (len(values) != 1)}"
+        if several:
+            return ", ".join(_name(number, class_names) for number in np.flatnonzero(values).tolist()) or "no class"
+        return ", ".join(_name(value, class_names) for value in values.tolist())
+
+    return text
 
 
 def _name(value: float, class_names: tuple[str, ...]) -> str:

@@ -112,7 +112,10 @@ def share_out(labels: Sequence[Sequence[int]], fraction: float, seed: int, group
     """
     keys = _mix(np.arange(len(labels), dtype=np.uint64), seed)
     units = _units(len(labels), groups, keys)
-    held = [np.unique([each for row in rows for each in labels[row]], return_counts=True) for rows in units]
+    held = [
+        np.unique(np.array([each for row in rows for each in labels[row]], dtype=np.int64), return_counts=True)
+        for rows in units
+    ]
     total = 1 + max((int(kinds[-1]) for kinds, _ in held if len(kinds)), default=-1)
     counts = np.zeros(total, dtype=np.int64)
     members: list[list[int]] = [[] for _ in range(total)]
@@ -140,7 +143,41 @@ def share_out(labels: Sequence[Sequence[int]], fraction: float, seed: int, group
                 place(unit, kind)
     for unit in np.flatnonzero(side < 0).tolist():
         place(unit, None)
+    if groups is not None:
+        _improve(side, held, [len(rows) for rows in units], wanted[1], counts, int(room[1]))
     return np.array(sorted(row for unit in np.flatnonzero(side == 1) for row in units[unit]), dtype=np.int64)
+
+
+def _improve(
+    side: Rows,
+    held: Sequence[tuple[Rows, Rows]],
+    sizes: Sequence[int],
+    lacks: NDArray[np.float64],
+    counts: Rows,
+    room: int,
+) -> None:
+    """Move groups (``side``: 1 for chosen, int64 [u], changed here) while that brings classes and total nearer.
+
+    Args:
+        held: classes of each group, and how many pictures have each. sizes: pictures of each.
+        lacks: of each class, what is still to be chosen; less than 0 where too many are.
+        counts: pictures of each class. room: pictures that are still to be chosen.
+    """
+    total = sum(sizes)
+    for _ in range(10):  # mostly done after two or three
+        moved = False
+        for unit, (kinds, many) in enumerate(held):
+            sign = 1 if side[unit] == 0 else -1
+            now = (lacks[kinds] ** 2 / counts[kinds]).sum() + room**2 / total
+            then = ((lacks[kinds] - sign * many) ** 2 / counts[kinds]).sum()
+            then += (room - sign * sizes[unit]) ** 2 / total
+            if then < now - 1e-9:
+                side[unit] = 1 - side[unit]
+                lacks[kinds] -= sign * many
+                room -= sign * sizes[unit]
+                moved = True
+        if not moved:
+            return
 
 
 def _units(length: int, groups: Sequence[str] | None, keys: NDArray[np.uint64]) -> list[list[int]]:

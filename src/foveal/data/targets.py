@@ -49,7 +49,7 @@ TARGETS = {
     "recordio": Target(_ANY, None, difficult=True, container=True),
     "lst": Target(_ANY, write_lst, difficult=True),
     "folder": Target(("classes",), None, pictures="{}"),
-    "csv": Target(_ANY, write_table),
+    "csv": Target(_ANY, write_table, difficult=True, crowd=True),
     "coco": Target(("boxes",), write_coco, base="annotations/instances_{}", pictures="{}", crowd=True),
     "voc": Target(("boxes",), write_voc, pictures="JPEGImages", difficult=True),
     "yolo": Target(("boxes",), write_yolo),

@@ -35,9 +35,11 @@ MOST_TIMES, ALWAYS_ALLOWED = 100, 1 << 30  # unpacked bytes: up to 100 times the
 _LARGEST_DIRECTORY = 512 << 20  # bytes of a zip file's directory
 _XZ_MEMORY = 256 << 20  # bytes; what xz writes at its strongest takes 65 MB to read
 _CHUNK = 1 << 20
+_ANY = 1 << 62  # bytes free, where nothing is written
 _LONGEST_NAME = 1024  # characters of a member's name, folders included
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error, OverflowError,
+    NotImplementedError,
 )  # fmt: skip
 _ENTRY = b"PK\x01\x02"  # how each entry of a zip file's directory begins
 _BY_HAND = "Unpack it yourself, and name the folder."
@@ -96,7 +98,7 @@ def member_names(path: Path) -> Iterator[str]:
                     yield from archive.namelist()
                 return
             stream = (
-                file if begins_like_tar(start) else _Forward(_decompressed(file, start, path), _Tree(path, path, 0))
+                file if begins_like_tar(start) else _Forward(_decompressed(file, start, path), _Tree(path, path, _ANY))
             )
             for found in walk(stream):
                 if isinstance(found, Member):

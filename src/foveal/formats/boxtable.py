@@ -23,8 +23,17 @@ from numpy.typing import NDArray
 from foveal.errors import UserError
 from foveal.formats.boxfiles import Annotation, BoxFileSource, Gathered, Object, stated_size
 from foveal.formats.pictures import LONGEST_PATH, Listing, find_root, short, shown, sort_class_names, tidy_path
-from foveal.formats.table import Columns, Row, find_columns, nothing_there, read_rows, row_splits, usual_name
-from foveal.formats.table import unknown_class as _unknown
+from foveal.formats.table import (
+    Columns,
+    Row,
+    beginning,
+    find_columns,
+    nothing_there,
+    read_rows,
+    row_splits,
+    unknown_class,
+    usual_name,
+)
 from foveal.records import BadRecord
 
 Unit = Literal["pixel", "fraction"]
@@ -109,8 +118,9 @@ def box_columns(header: Sequence[str]) -> BoxColumns | None:
 
 
 def has_boxes(path: Path) -> bool:
-    """Whether the first line of a table names columns of boxes."""
-    return box_columns(read_rows(path)[0]) is not None
+    """Whether a file reads as a table whose header names columns of boxes; only its beginning is looked at."""
+    there = beginning(path)
+    return there is not None and box_columns(there[0]) is not None
 
 
 def read_box_table(
@@ -120,12 +130,13 @@ def read_box_table(
     file_column: str | None = None,
     label_column: str | None = None,
     unit: Unit | None = None,
+    group_column: str | None = None,
 ) -> BoxTable:
     """Read a table of boxes.
 
     Args:
         root: the folder of the pictures; left out, the table's own folder, or one beside it that has them.
-        file_column, label_column: names of columns, where they are not the usual ones.
+        file_column, label_column, group_column: names of columns, where they are not the usual ones.
         unit: of the coordinates. Left out, fractions where all lie within 0 and 1 (or a little beyond), else pixels.
 
     A picture that isn't there is left out, with all its rows, and named in ``bad``; so are rows without a file.
@@ -140,7 +151,7 @@ def read_box_table(
         told = f"no columns of boxes found among: {', '.join(header)}"
         raise UserError(told, str(path), "Call them xmin, ymin, xmax and ymax, or x, y, w and h.")
     rest = [name for name in header if name not in boxes.corners]
-    columns = find_columns(path, rest, file_column, label_column)
+    columns = find_columns(path, rest, file_column, label_column, group_column=group_column)
     file_place = header.index(columns.file)
     names = [tidy_path(row[file_place]) for _, row in rows]
     root = root or find_root(path.parent, path.stem, list(dict.fromkeys(names))[:20])
@@ -195,7 +206,7 @@ def box_table_source(
     for row in numbers:
         for each in table.annotations[row].objects:
             if each.kind not in index:
-                raise _unknown(str(each.kind), class_names, f"{table.path}, line {table.lines[row]}")
+                raise unknown_class(str(each.kind), class_names, f"{table.path}, line {table.lines[row]}")
         gathered.add(table.annotations[row])
     return BoxFileSource(
         "csv",

@@ -1,20 +1,19 @@
 """Boxes in any plain text: a line for each object, whose fields the user names.
 
-    --columns 'x1 y1 x2 y2 class'        corners;  or  x y w h  (upper left corner and size),  cx cy w h  (centre and size)
+    --columns 'x1 y1 x2 y2 class'        corners;  or  x y w h: upper left corner and size,  cx cy w h: centre and size
 
     001.jpg   001.txt                    a text file beside each picture, with its name (or 001_test.jpg for 001.txt)
     train.txt                            or files that list pairs, one a line: picture, label file
     boxes.txt                            or one text for all pictures, with a column `file`
 
-Classes are numbers, which ``--names 1=open,2=short`` names and brings into that order, or names. Coordinates are pixels
-or fractions. A text without lines means a picture without objects.
+Classes are numbers or names, coordinates pixels or fractions. A text without lines means a picture without objects.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +92,7 @@ class _Text:
 
 
 def parse_columns(columns: Sequence[str]) -> Fields:
-    """Understand the names of the fields. Raises UserError for what no field is called, and too few or many for a box."""
+    """Understand the names of the fields. Raises UserError for what no field is called, and for no or half a box."""
     names = [_SPELLINGS.get(name.lower(), name.lower()) for name in columns]
     if not names:
         raise UserError("the fields of a line aren't named", "columns", _TEACH, "columns")
@@ -128,7 +127,7 @@ def find_boxtext(folder: Path, columns: Sequence[str]) -> dict[str, Place]:
     if "train" not in named and "trainval" in lists:
         named["train"] = lists["trainval"]
     if "train" not in named:
-        named = {"all": path for path in lists.values()} if len(lists) == 1 else {}
+        named = dict.fromkeys(["all"], *lists.values()) if len(lists) == 1 else {}
     if named or fields.file is not None:
         pairs = fields.file is None
         return {split: Place("boxes", path, (folder,), path if pairs else None) for split, path in named.items()}
@@ -158,9 +157,8 @@ def read_boxtext(
     """Read one split.
 
     Args:
-        reading: ``columns``, and ``separator``, ``unit`` and ``names`` where they are given.
-        class_names: names in label order. Left out, those of ``reading.names`` in the order of their numbers, or the
-            names in the text, sorted.
+        reading: ``columns``, and ``separator`` and ``unit`` where they are given.
+        class_names: names in label order. Left out, the names in the text, sorted; numbers have none.
 
     Returns:
         The source, and lines that tell how it was read.
@@ -168,7 +166,8 @@ def read_boxtext(
     Texts with a line that can't be understood, and those whose picture isn't there, are left out and named in ``bad``.
 
     Raises:
-        UserError: when none can be used, ``columns`` can't be understood, and for a class that has no name.
+        UserError: when none can be used, ``columns`` can't be understood, some classes are names and others numbers,
+            and for a class that is not among ``class_names``.
     """
     fields = parse_columns(reading.columns)
     root = place.pictures[0]
@@ -191,7 +190,7 @@ def read_boxtext(
     gathered = Gathered()
     for _, annotation in kept:
         gathered.add(annotation)
-    numbers, names, order = _classes(gathered.kinds, reading.names, origin or str(place.annotations), kept)
+    numbers, names = _classes(gathered.kinds, origin or str(place.annotations))
     unit = reading.unit or told_unit(annotation for _, annotation in kept)
     objects = gathered.table(numbers, unit)
     source = BoxFileSource(
@@ -200,38 +199,21 @@ def read_boxtext(
     )  # fmt: skip
     how = "told" if reading.unit else "told from the numbers"
     size = {"pixel": "pixels", "fraction": "fractions of the picture"}[unit]
-    said.append(f"{' '.join(reading.columns)}: {fields.kind}, in {size} ({how}){order}")
+    said.append(f"{' '.join(reading.columns)}: {fields.kind}, in {size} ({how})")
     return match_classes(source, class_names), tuple(said)
 
 
-def _classes(
-    kinds: Mapping[str | int, int], given: Mapping[int, str], origin: str, kept: Sequence[tuple[_Text, Annotation]]
-) -> tuple[dict[str | int, int], tuple[str, ...] | None, str]:
-    """Class numbers of the kinds, names in label order, and how that order came about."""
-    texts = sorted(kind for kind in kinds if isinstance(kind, str))
-    if texts and len(texts) < len(kinds):
-        number = next(kind for kind in kinds if isinstance(kind, int))
-        told = f"some classes are names ({short(texts[0])}), others numbers ({number})"
+def _classes(kinds: Iterable[str | int], origin: str) -> tuple[dict[str | int, int], tuple[str, ...] | None]:
+    """Class numbers of the kinds; names, sorted, where they have some. Raises UserError where only some have."""
+    numbers, texts = (
+        [each for each in kinds if isinstance(each, int)],
+        [each for each in kinds if isinstance(each, str)],
+    )
+    if numbers and texts:
+        told = f"some classes are names ({short(min(texts))}), others numbers ({min(numbers)})"
         raise UserError(told, origin, "Use either everywhere.")
-    if texts:
-        names = sort_class_names(texts)
-        return {name: number for number, name in enumerate(names)}, names, "; classes in the order of their names"
-    if not given:
-        return {kind: int(kind) for kind in kinds}, None, ""
-    ordered = sorted(given)
-    for text, annotation in kept:
-        for number, each in enumerate(annotation.objects, start=1):
-            if each.kind not in given:
-                listed = ",".join(f"{key}={given[key]}" for key in ordered[:5]) + (",..." if len(ordered) > 5 else "")
-                raise UserError(
-                    f"object {number} is of class {each.kind}, which has no name ({listed})",
-                    shown(text.note),
-                    "Name it with --names, or mend the label.",
-                    "names",
-                )
-    names = tuple(dict.fromkeys(given[key] for key in ordered))  # two numbers of one name are one class
-    numbers: dict[str | int, int] = {key: names.index(given[key]) for key in ordered}
-    return numbers, names, "; classes as given, in the order of their numbers"
+    names = sort_class_names(texts)
+    return {number: number for number in numbers} | {name: row for row, name in enumerate(names)}, names or None
 
 
 def _parse(text: _Text, fields: Fields, reading: Reading) -> Annotation:

@@ -242,10 +242,10 @@ def _json_rows(path: Path) -> Iterator[Row | BadRecord]:
 
 
 def _csv_rows(path: Path) -> Iterator[Row | BadRecord]:
+    line = 2  # where the row begins that is read
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            line = 2
             for row in reader:
                 begins, line = line, reader.line_num + 1
                 if None in row or None in row.values():
@@ -254,7 +254,7 @@ def _csv_rows(path: Path) -> Iterator[Row | BadRecord]:
                     yield begins, row
     except csv.Error as error:
         raise UserError(
-            f"can't be read as a table: {error}", f"{path}, line {reader.line_num}", "Mend the line."
+            f"can't be read as a table: {error}", f"{path}, line {line}", "Mend the line."
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"isn't UTF-8 text: {error}", str(path), "Store it as CSV in UTF-8.") from error

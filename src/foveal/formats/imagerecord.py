@@ -39,20 +39,26 @@ class ImageRecord(NamedTuple):
     picture: bytes
 
 
-def unpack(payload: bytes) -> ImageRecord | str:
-    """Take a payload apart, or say why it is no image record."""
+def unpack(payload: bytes | memoryview) -> ImageRecord | str:
+    """Take a payload apart, or say why it is no image record. The picture is the only copy that is made."""
     if len(payload) < HEADER_BYTES:
-        return f"{len(payload)} bytes are too few for the image header, which has {HEADER_BYTES}"
+        return misfit(len(payload), 0)
     flag, label, number, number2 = _HEADER.unpack_from(payload)
     start = HEADER_BYTES + 4 * flag
     if start > len(payload):
-        room = (len(payload) - HEADER_BYTES) // 4
-        return f"{flag:,} labels are announced, the record has room for {room:,}"
+        return misfit(len(payload), flag)
     if flag == 0:
         labels = np.array([label], dtype=np.float32)
     else:
         labels = np.frombuffer(payload, dtype="<f4", count=flag, offset=HEADER_BYTES).astype(np.float32)
-    return ImageRecord(flag, labels, number, number2, payload[start:])
+    return ImageRecord(flag, labels, number, number2, bytes(payload[start:]))
+
+
+def misfit(length: int, flag: int) -> str:
+    """Why a payload of ``length`` bytes that begins with ``flag`` is no image record."""
+    if length < HEADER_BYTES:
+        return f"{length} bytes are too few for the image header, which has {HEADER_BYTES}"
+    return f"{flag:,} labels are announced, the record has room for {(length - HEADER_BYTES) // 4:,}"
 
 
 def pack(picture: bytes, label: float | NDArray[np.float32], number: int, number2: int = 0) -> bytes:

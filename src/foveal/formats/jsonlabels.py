@@ -88,6 +88,9 @@ def number_labels(
         return rows, names
     sets = [[_class_number(part, where, row) for part in each] for row, each in enumerate(parts)]
     classes = len(names) if names is not None else max((max(each, default=-1) for each in sets), default=-1) + 1
+    if classes < 2:
+        told = "all lists of labels are empty" if not any(sets) else "the lists of labels name one class only"
+        raise UserError(told, where(0), "Several labels a picture are of two classes at least.")
     for row, each in enumerate(sets):
         if max(each, default=0) >= classes:
             told = f"class id {max(each)} is outside 0..{classes - 1} (the data names {classes} classes)"
@@ -209,7 +212,8 @@ def _positions(
 
 def _as_rows(numbers: Sequence[tuple[int | float | str, ...]]) -> Labels:
     offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum([len(each) for each in numbers])]).astype(np.int64)
-    return Labels(np.array([part for each in numbers for part in each], dtype=np.float32), offsets)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as no class number
+        return Labels(np.array([part for each in numbers for part in each], dtype=np.float32), offsets)
 
 
 def _class_number(part: int | float | str, where: Callable[[int], str], row: int) -> int:

@@ -17,6 +17,7 @@ from foveal.errors import UserError
 from foveal.formats.pictures import LONGEST_PATH, FileSource, Listing, find_root, short, shown, tidy_path
 from foveal.records import BadRecord, Labels
 
+_NUMBER_ANEW = "Each line has an index of its own: number the lines anew."
 _EXPECTED = "A line is `index<tab>label<tab>path`: a whole number, a class number from 0, the picture's relative path."
 
 
@@ -44,6 +45,7 @@ def read_lst(
     values: list[float] = []
     widths: list[int] = []
     lines: list[int] = []
+    first_lines: dict[int, int] = {}
     numbers: list[int] = []
     for number, line in enumerate(_lines(path), start=1):
         text = line.rstrip()
@@ -53,6 +55,10 @@ def read_lst(
         problem = _problem(fields)
         if problem:
             raise _invalid(f"{path}, line {number}", f"{problem}: {short(text)!r}", channel)
+        earlier = first_lines.setdefault(int(fields[0]), number)
+        if earlier < number:
+            told = f"the index {short(fields[0])} is in line {earlier} already: {short(text)!r}"
+            raise _invalid(f"{path}, line {number}", told, channel, _NUMBER_ANEW)
         files.append(tidy_path(fields[-1]))
         values += map(float, fields[1:-1])
         widths.append(len(fields) - 2)
@@ -64,11 +70,11 @@ def read_lst(
     return _keep_what_is_there(path, root, origin or str(path), files, values, widths, lines, numbers, class_names)
 
 
-def _invalid(where: str, what: str, channel: str) -> UserError:
+def _invalid(where: str, what: str, channel: str, remedy: str = _EXPECTED) -> UserError:
     """In training, the original's sentence comes first (reference 1.1)."""
     if channel:
-        return UserError(f"Invalid lst file in the {channel} channel.\n{where}: {what}", remedy=_EXPECTED)
-    return UserError(what, where, _EXPECTED)
+        return UserError(f"Invalid lst file in the {channel} channel.\n{where}: {what}", remedy=remedy)
+    return UserError(what, where, remedy)
 
 
 def _lines(path: Path) -> list[str]:

@@ -13,8 +13,9 @@ the lists and their class map. Classes are named by ``class-name`` and ``class-m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,7 @@ import numpy as np
 from foveal.errors import BadPicture, UserError
 from foveal.formats.boxfiles import (
     LARGEST_ANNOTATION,
+    UNKNOWN_CLASS,
     BoxFileSource,
     Gathered,
     as_name,
@@ -60,12 +62,27 @@ class _Line:
 
 @dataclass
 class _Kept:
-    """The lines that can be used, and their pictures, relative to ``root``."""
+    """What is kept of the lines that can be used.
 
+    Attributes:
+        path: the manifest. root: the folder that ``files`` are relative to.
+        numbers: of the lines. labels: of each, where they are no boxes. boxes: of all, where they are.
+        as_ids: whether the class map of a line has just the numbers of its label, for lines that have one.
+        names: class number -> name, from the metadata.
+    """
+
+    path: Path
     root: Path
     files: list[str] = field(default_factory=list)
-    lines: list[_Line] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    boxes: Gathered | None = None
+    as_ids: list[bool] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
     bad: list[BadRecord] = field(default_factory=list)
+
+    def where(self, row: int) -> str:
+        return f"{self.path}, line {self.numbers[row]}"
 
 
 def looks_like_manifest(path: Path) -> bool:
@@ -109,28 +126,37 @@ def read_manifest(
         UserError: when no line can be used, the attribute of the label can't be told, a label is none, labels are of
             several kinds, a class has two names, and for a class that is not among ``class_names``.
     """
-    lines, bad = _parse(path)
+    records = _records(path)
+    beginning = _beginning(records)
+    lines = [each for each in beginning if isinstance(each, _Line)]
     if not lines:
+        bad = [each for each in beginning if isinstance(each, BadRecord)]
         raise nothing_usable(path, len(bad), bad, "lines")
     attribute = attribute or _attribute(path, lines)
-    kept = _keep_what_is_there(path, root, attribute, lines, bad)
-    if not kept.lines:
+    local = [tidy_path(line.picture) for line in lines if not is_address(line.picture)]
+    kept = _Kept(path, root or find_root(path.parent, path.stem, local[:20]))
+    listing = Listing(kept.root)
+    for each in chain(beginning, records):
+        if isinstance(each, BadRecord):
+            kept.bad.append(each)
+        else:
+            _take(each, attribute, _find(each.picture, listing, tails=root is not None), kept, named=not names)
+    if not kept.files:
         raise nothing_usable(path, len(kept.bad), kept.bad, "lines")
-    told = _told_names(path, attribute, kept.lines) | dict(names or {})
-    by = "given" if names else "named by the metadata"
-    order = f"; classes {by}, in the order of their ids" if told else ""
-    if isinstance(_value(kept.lines[0], attribute), dict):
-        boxes = _boxes(path, origin, attribute, kept, told)
-        return match_classes(boxes, class_names), f"{path.name}: boxes by the attribute {attribute}{order}"
-    labels = _as_numbers([_label(line, attribute, path) for line in kept.lines])
+    names = names or {}
+    order = "; classes named by the metadata, in the order of their ids" if kept.names else ""
+    order = "; classes as given, in the order of their numbers" if names else order
+    if kept.boxes is not None:
+        return _boxes(kept, origin, names, class_names), f"{path.name}: boxes by the attribute {attribute}{order}"
+    labels = _as_numbers(kept.labels)
     if isinstance(labels[0], tuple):
-        label_format = label_format or _told_format(labels, attribute, kept.lines)
+        label_format = label_format or _told_format(labels, kept.as_ids)
         kind = "multi-hot labels" if label_format == "multi-hot" else "lists of class ids"
-        width = _check_hot(labels, kept.lines, path) if label_format == "multi-hot" else 0
-        numbers, found = _several(labels, told, class_names, width, _places(path, kept))
+        width = _check_hot(labels, kept) if label_format == "multi-hot" else 0
+        numbers, found = _several(labels, kept, names, class_names, width)
     else:
         kind = "labels"
-        numbers, found = _single(labels, told, class_names, _places(path, kept))
+        numbers, found = _single(labels, kept, names, class_names)
     source = FileSource(
         "manifest",
         origin or str(path),
@@ -140,14 +166,24 @@ def read_manifest(
         class_names=found,
         bad=kept.bad,
         listing=path.name,
-        lines=np.array([line.number for line in kept.lines], dtype=np.int64),
+        lines=np.array(kept.numbers, dtype=np.int64),
     )
     return source, f"{path.name}: {kind} by the attribute {attribute}{order}"
 
 
-def _parse(path: Path) -> tuple[list[_Line], list[BadRecord]]:
-    lines: list[_Line] = []
-    bad: list[BadRecord] = []
+def _beginning(records: Iterator[_Line | BadRecord]) -> list[_Line | BadRecord]:
+    """The first lines, up to one that can be used at least."""
+    found: list[_Line | BadRecord] = []
+    some = False
+    for each in records:
+        found.append(each)
+        some = some or isinstance(each, _Line)
+        if some and len(found) >= _LOOKED_AT:
+            break
+    return found
+
+
+def _records(path: Path) -> Iterator[_Line | BadRecord]:
     for number, content in enumerate(_lines(path), start=1):
         where = f"{path.name}, line {number}"
         content = content.strip() if number > 1 else content.removeprefix(b"\xef\xbb\xbf").strip()
@@ -156,18 +192,17 @@ def _parse(path: Path) -> tuple[list[_Line], list[BadRecord]]:
         try:
             data = json.loads(content)
         except json.JSONDecodeError as error:
-            bad.append(BadRecord(where, f"is no JSON: {error.msg} (column {error.colno})"))
+            yield BadRecord(where, f"is no JSON: {error.msg} (column {error.colno})")
             continue
         except (ValueError, RecursionError) as error:  # other encodings, endless digits, endless nesting
-            bad.append(BadRecord(where, f"is no JSON: {type(error).__name__}"))
+            yield BadRecord(where, f"is no JSON: {type(error).__name__}")
             continue
         picture = _picture(data) if isinstance(data, dict) else None
         if picture is None:
             told = "names no picture: it has no source-ref" if isinstance(data, dict) else "isn't a JSON object"
-            bad.append(BadRecord(where, told))
+            yield BadRecord(where, told)
         else:
-            lines.append(_Line(number, picture, data))
-    return lines, bad
+            yield _Line(number, picture, data)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -195,11 +230,11 @@ def _picture(data: Mapping[str, Any]) -> str | None:
 def _attribute(path: Path, lines: Sequence[_Line]) -> str:
     """The attribute that holds the label. Raises UserError when there is none, or several may be it."""
     found: dict[str, None] = {}
-    for line in lines[:_LOOKED_AT]:
+    for line in lines:
         for key in line.data:
             if not key.endswith((_REF, _METADATA)) and key != "source":
                 found[key] = None
-    described = [key for key in found if any(key + _METADATA in line.data for line in lines[:_LOOKED_AT])]
+    described = [key for key in found if any(key + _METADATA in line.data for line in lines)]
     candidates = described or list(found)
     if len(candidates) == 1:
         return candidates[0]
@@ -216,25 +251,53 @@ def _attribute(path: Path, lines: Sequence[_Line]) -> str:
     raise UserError(f"no attribute of it is a label: {keys}", where, _TEACH)
 
 
-def _keep_what_is_there(
-    path: Path, root: Path | None, attribute: str, lines: Sequence[_Line], bad: Sequence[BadRecord]
-) -> _Kept:
-    local = [name for line in lines[:_LOOKED_AT] if not is_address(name := line.picture)]
-    place = root or find_root(path.parent, path.stem, [tidy_path(name) for name in local[:20]])
-    listing = Listing(place)
-    kept = _Kept(place, bad=list(bad))
-    for line in lines:
-        found = _find(line.picture, listing, tails=root is not None)
-        if _value(line, attribute) is None:
-            reason = f"it has no attribute {attribute}"
-        elif found is None:
-            reason = f"the picture {short(line.picture, LONGEST_PATH)} isn't in {place}"
-        else:
-            kept.files.append(found)
-            kept.lines.append(line)
-            continue
-        kept.bad.append(BadRecord(f"{path.name}, line {line.number}", shown(reason)))
-    return kept
+def _take(line: _Line, attribute: str, found: str | None, kept: _Kept, *, named: bool) -> None:
+    """Keep what is needed of a line; ``named``: the metadata's names as well.
+
+    Raises UserError for a label of another kind than those before, and for a class with two names.
+    """
+    value = _value(line, attribute)
+    reason = ""
+    if value is None:
+        reason = f"it has no attribute {attribute}"
+    elif found is None:
+        reason = f"the picture {short(line.picture, LONGEST_PATH)} isn't in {kept.root}"
+    elif isinstance(value, dict):
+        reason = _take_boxes(line, value, attribute, kept)
+    else:
+        _take_label(line, value, attribute, kept)
+    if reason or found is None:
+        kept.bad.append(BadRecord(f"{kept.path.name}, line {line.number}", shown(reason)))
+        return
+    kept.files.append(found)
+    kept.numbers.append(line.number)
+    if named:
+        _take_names(line, attribute, kept)
+
+
+def _take_boxes(line: _Line, value: Mapping[str, Any], attribute: str, kept: _Kept) -> str:
+    """Returns what is wrong with the boxes, or an empty text."""
+    if kept.labels:
+        told = f"{attribute} has boxes here, and a class in the lines before"
+        raise UserError(told, f"{kept.path}, line {line.number}", "Give all lines the same kind of label.")
+    kept.boxes = kept.boxes or Gathered()
+    try:
+        kept.boxes.add(parse_sagemaker_json(value, ""))
+    except BadPicture as error:
+        return error.what
+    return ""
+
+
+def _take_label(line: _Line, value: object, attribute: str, kept: _Kept) -> None:
+    where = f"{kept.path}, line {line.number}"
+    if kept.boxes is not None:
+        told = f"{attribute} is {short(repr(value))} here, and has boxes in the lines before"
+        raise UserError(told, where, "Give all lines the same kind of label.")
+    label = label_of(value, where)
+    kept.labels.append(label)
+    found = _class_map(line, attribute)
+    if isinstance(label, tuple) and found:
+        kept.as_ids.append(set(map(str, label)) == set(found))
 
 
 def _find(picture: str, listing: Listing, *, tails: bool) -> str | None:
@@ -260,15 +323,6 @@ def _value(line: _Line, attribute: str) -> Any:
     return value
 
 
-def _label(line: _Line, attribute: str, path: Path) -> Label:
-    where = f"{path}, line {line.number}"
-    value = _value(line, attribute)
-    if isinstance(value, dict):
-        told = f"{attribute} has boxes here, and a class in the lines before"
-        raise UserError(told, where, "Give all lines the same kind of label.")
-    return label_of(value, where)
-
-
 def _as_numbers(labels: list[Label]) -> list[Label]:
     """Ground Truth writes class numbers as text: numbers, where all labels are such."""
     if all(isinstance(label, int) or (isinstance(label, str) and label.isdecimal()) for label in labels):
@@ -276,27 +330,24 @@ def _as_numbers(labels: list[Label]) -> list[Label]:
     return labels
 
 
-def _told_format(labels: Sequence[Label], attribute: str, lines: Sequence[_Line]) -> LabelFormat:
+def _told_format(labels: Sequence[Label], as_ids: Sequence[bool]) -> LabelFormat:
     """``multi-hot`` where all lists have one length and hold 0 and 1, and class maps don't say that these are ids."""
     lists = [label if isinstance(label, tuple) else () for label in labels]
     if len(set(map(len, lists))) != 1 or not all(part in (0, 1) for each in lists for part in each) or not lists[0]:
         return "class-id"
-    maps = [_class_map(line, attribute) for line in lines]
-    told = [set(map(str, each)) == set(found) for each, found in zip(lists, maps, strict=True) if found]
-    unlike = any(len(set(each)) < len(each) for each in lists)
-    return "class-id" if told and all(told) and not unlike else "multi-hot"
+    repeated = any(len(set(each)) < len(each) for each in lists)
+    return "class-id" if as_ids and all(as_ids) and not repeated else "multi-hot"
 
 
-def _check_hot(labels: Sequence[Label], lines: Sequence[_Line], path: Path) -> int:
+def _check_hot(labels: Sequence[Label], kept: _Kept) -> int:
     """The length of multi-hot lists. Raises UserError for lists of several lengths, and what is neither 0 nor 1."""
     width = len(labels[0]) if isinstance(labels[0], tuple) else 0
-    for label, line in zip(labels, lines, strict=True):
-        where = f"{path}, line {line.number}"
+    for row, label in enumerate(labels):
         if not isinstance(label, tuple) or len(label) != width:
             given = f"a list of {len(label):,} numbers" if isinstance(label, tuple) else f"{short(str(label))}, no list"
             raise UserError(
-                f"the label is {given}, and that of line {lines[0].number} has {width:,}",
-                where,
+                f"the label is {given}, and that of line {kept.numbers[0]} has {width:,}",
+                kept.where(row),
                 "A multi-hot list has a number for each class. For lists of class ids, --label-format class-id.",
                 "label_format",
             )
@@ -304,7 +355,7 @@ def _check_hot(labels: Sequence[Label], lines: Sequence[_Line], path: Path) -> i
         if wrong is not None:
             raise UserError(
                 f"{short(str(wrong))} in a multi-hot list is neither 0 nor 1",
-                where,
+                kept.where(row),
                 "Mend the label. For lists of class ids, --label-format class-id.",
                 "label_format",
             )
@@ -317,59 +368,65 @@ def _class_map(line: _Line, attribute: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _told_names(path: Path, attribute: str, lines: Sequence[_Line]) -> dict[int, str]:
-    """Class number -> name, from the metadata of all lines. Raises UserError for a class with two names."""
-    names: dict[int, str] = {}
-    for line in lines:
-        metadata = line.data.get(attribute + _METADATA)
-        told = dict(_class_map(line, attribute))
-        value = line.data.get(attribute)
-        if isinstance(metadata, dict) and isinstance(value, int | str):
-            told.setdefault(str(value), metadata.get("class-name"))
-        for key, text in told.items():
-            name = as_name(text)
-            if name is None or not key.isdecimal() or int(key) > _LARGEST_CLASS:
-                continue
-            before = names.setdefault(int(key), name)
-            if before != name:
-                raise UserError(
-                    f"class {key} is called {short(name)!r} here, and {short(before)!r} in an earlier line",
-                    f"{path}, line {line.number}",
-                    "Give each class one name in all lines, or name them with --names.",
-                    "names",
-                )
-    return names
+def _take_names(line: _Line, attribute: str, kept: _Kept) -> None:
+    """Note the class names of a line's metadata. Raises UserError for a class with two names."""
+    metadata = line.data.get(attribute + _METADATA)
+    told = dict(_class_map(line, attribute))
+    value = line.data.get(attribute)
+    if isinstance(metadata, dict) and isinstance(value, int | str):
+        told.setdefault(str(value), metadata.get("class-name"))
+    for key, text in told.items():
+        name = as_name(text)
+        if name is None or not key.isdecimal() or len(key) > 6 or int(key) > _LARGEST_CLASS:
+            continue
+        before = kept.names.setdefault(int(key), name)
+        if before != name:
+            raise UserError(
+                f"class {key} is called {short(name)!r} here, and {short(before)!r} in an earlier line",
+                f"{kept.path}, line {line.number}",
+                "Give each class one name in all lines, or name them with --names.",
+                "names",
+            )
 
 
-def _in_order(told: Mapping[int, str], used: Sequence[int]) -> tuple[str, ...] | None:
-    """A name for each class number, its number where none is told; None where no names are told."""
+def _names(
+    told: Mapping[int, str], given: Mapping[int, str], used: Iterable[int]
+) -> tuple[Mapping[int, str], tuple[str, ...] | None]:
+    """The name of each class number, and names in label order; None where nothing names them.
+
+    Given names count in the order of their numbers; those of the metadata keep their numbers, and a number that has
+    none there is its own name.
+    """
+    if given:
+        return given, tuple(dict.fromkeys(given[number] for number in sorted(given)))
     largest = max([*told, *used, 0])
     if not told or largest > _LARGEST_CLASS:
-        return None
-    return tuple(told.get(number, str(number)) for number in range(largest + 1))
+        return {}, None
+    names = tuple(told.get(number, str(number)) for number in range(largest + 1))
+    return dict(enumerate(names)), names
 
 
-def _places(path: Path, kept: _Kept) -> Callable[[int], str]:
-    return lambda row: f"{path}, line {kept.lines[row].number}"
+def _name(names: Mapping[int, str], number: object, where: str) -> str:
+    if not isinstance(number, int) or number not in names:
+        listed = ",".join(f"{key}={names[key]}" for key in sorted(names)[:5]) + (",..." if len(names) > 5 else "")
+        raise UserError(f"class {number} has no name ({listed})", where, "Name it, or mend the label.", "names")
+    return names[number]
 
 
 def _single(
-    labels: list[Label], told: Mapping[int, str], known: tuple[str, ...] | None, where: Callable[[int], str]
+    labels: list[Label], kept: _Kept, given: Mapping[int, str], known: tuple[str, ...] | None
 ) -> tuple[Labels, tuple[str, ...] | None]:
     """Labels of one class a picture, and the names of the classes, where there are some."""
-    ids = [label for label in labels if isinstance(label, int) and 0 <= label <= _LARGEST_CLASS]
-    own = _in_order(told, ids)
-    if own is None or len(ids) < len(labels):
-        return number_labels(labels, where, known)
-    return number_labels([own[number] for number in ids], where, known or own)
+    ids = [label for label in labels if isinstance(label, int)]
+    names, order = _names(kept.names, given, ids)
+    if order is None or len(ids) < len(labels):
+        return number_labels(labels, kept.where, known)
+    named: list[Label] = [_name(names, label, kept.where(row)) for row, label in enumerate(labels)]
+    return number_labels(named, kept.where, known or order)
 
 
 def _several(
-    labels: list[Label],
-    told: Mapping[int, str],
-    known: tuple[str, ...] | None,
-    width: int,
-    where: Callable[[int], str],
+    labels: list[Label], kept: _Kept, given: Mapping[int, str], known: tuple[str, ...] | None, width: int
 ) -> tuple[Labels, tuple[str, ...] | None]:
     """Labels of any number of classes a picture, and the names of the classes.
 
@@ -378,56 +435,39 @@ def _several(
     """
     lists = [label if isinstance(label, tuple) else (label,) for label in labels]
     if any(isinstance(part, str) for each in lists for part in each):
-        return number_labels(labels, where, known)
+        return number_labels(labels, kept.where, known)
     sets = [tuple(np.flatnonzero(each).tolist()) if width else each for each in lists]
-    for row, each in enumerate(sets):
-        wrong = next((part for part in each if not (isinstance(part, int) and 0 <= part <= _LARGEST_CLASS)), None)
-        if wrong is not None:
-            raise UserError(f"the label {wrong} is no class number", where(row), "Class numbers count from 0.")
-    ids = [int(part) for each in sets for part in each]
-    own = _in_order(told, [*ids, width - 1])
-    names = own or known or tuple(map(str, range(width or max([*ids, 0]) + 1)))
-    if width and own is None and known is None:
+    ids = [part for each in sets for part in each if isinstance(part, int) and 0 <= part <= _LARGEST_CLASS]
+    names, order = _names(kept.names, given, [*ids, width - 1])
+    if order is None and known is None and width:
         return multi_hot([[int(part) for part in each] for each in sets], width), None
-    beyond = [int(part) for part in ids if part >= len(names)]
-    if beyond or (width and own is None and len(names) != width):
-        row = next((row for row, each in enumerate(sets) if set(each) & set(beyond)), 0)
-        what = f"class id {beyond[0]} is outside 0..{len(names) - 1}" if beyond else f"the label has {width} numbers"
-        raise UserError(
-            f"{what} (the data names {len(names)} classes)", where(row), "Name all classes, or mend the label."
-        )
-    by_name: list[Label] = [tuple(names[int(part)] for part in each) for each in sets]
-    if not any(by_name):
-        return multi_hot([() for _ in sets], len(known or names)), known or names
-    return number_labels(by_name, where, known or names)
+    if order is None:
+        order = known if known is not None else tuple(map(str, range(max([*ids, 0]) + 1)))
+        names = dict(enumerate(order))
+        if width and width != len(order):
+            told_width = f"the label has {width:,} numbers, one a class, and {len(order):,} classes are named"
+            raise UserError(told_width, kept.where(0), "Give a number for each class, in the order of the names.")
+    index = {name: number for number, name in enumerate(known or order)}
+    found = []
+    for row, each in enumerate(sets):
+        own = [_name(names, part, kept.where(row)) for part in each]
+        beyond = next((name for name in own if name not in index), None)
+        if beyond is not None:
+            listed = ", ".join(list(index)[:10]) + (", ..." if len(index) > 10 else "")
+            told_class = f"the class {short(beyond)} is not among the known classes ({listed})"
+            raise UserError(told_class, kept.where(row), UNKNOWN_CLASS)
+        found.append([index[name] for name in own])
+    return multi_hot(found, len(index)), known or order
 
 
-def _boxes(path: Path, origin: str, attribute: str, kept: _Kept, told: Mapping[int, str]) -> BoxFileSource:
-    """A source of boxes; lines whose boxes are broken are left out."""
-    gathered = Gathered()
-    files: list[str] = []
-    notes: list[str] = []
-    bad = list(kept.bad)
-    for file, line in zip(kept.files, kept.lines, strict=True):
-        note = f"{path.name}, line {line.number}"
-        value = _value(line, attribute)
-        if not isinstance(value, dict):
-            raise UserError(
-                f"{attribute} is {short(repr(value))} here, and has boxes in the lines before",
-                f"{path}, line {line.number}",
-                "Give all lines the same kind of label.",
-            )
-        try:
-            annotation = parse_sagemaker_json(value, note)
-        except BadPicture as error:
-            bad.append(BadRecord(error.where, error.what))
-            continue
-        files.append(file)
-        notes.append(note)
-        gathered.add(annotation)
-    if not files:
-        raise nothing_usable(path, len(bad), bad, "lines")
-    numbers = {kind: kind for kind in gathered.kinds if isinstance(kind, int)}
-    names = _in_order(told, list(numbers.values()))
-    objects = gathered.table(numbers, "pixel")
-    return BoxFileSource("manifest", origin or str(path), kept.root, files, notes, objects, class_names=names, bad=bad)
+def _boxes(kept: _Kept, origin: str, given: Mapping[int, str], known: tuple[str, ...] | None) -> BoxFileSource:
+    assert kept.boxes is not None
+    kinds = [kind for kind in kept.boxes.kinds if isinstance(kind, int)]
+    names, order = _names(kept.names, given, kinds)
+    numbers = {kind: kind if order is None else order.index(_name(names, kind, str(kept.path))) for kind in kinds}
+    notes = [f"{kept.path.name}, line {number}" for number in kept.numbers]
+    objects = kept.boxes.table(numbers, "pixel")
+    source = BoxFileSource(
+        "manifest", origin or str(kept.path), kept.root, kept.files, notes, objects, class_names=order, bad=kept.bad
+    )
+    return match_classes(source, known)

@@ -51,7 +51,8 @@ _HEAD = struct.Struct(f"<II{HEAD_BYTES}s")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _START = re.compile(re.escape(MAGIC_BYTES) + rb"(?=...[\x00-\x3f])", re.DOTALL)  # of a part of kind 0 or 1
 _RUN = 1024  # records
-_MARK = 256  # parts
+_MARK = 16  # parts
+_MARKS = 1_000_000  # places, about 100 MB
 
 Buffer = bytes | mmap | memoryview
 Fetch = Callable[[int, int], bytes]
@@ -165,7 +166,7 @@ def scan(buffer: Buffer, *, thorough: bool = False) -> Iterator[Record | Damage]
     return _scan(_Chains(buffer), 0, thorough)
 
 
-def index(buffer: Buffer, fetch: Fetch) -> Iterator[Run | Record | Damage]:
+def records(buffer: Buffer, fetch: Fetch) -> Iterator[Run | Record | Damage]:
     """What ``scan`` finds when it isn't thorough, most records in runs, quickly: one small read a record."""
     chains = _Chains(buffer)
     position, size = 0, len(buffer)
@@ -188,16 +189,17 @@ def index(buffer: Buffer, fetch: Fetch) -> Iterator[Run | Record | Damage]:
 def _leap(fetch: Fetch, position: int, size: int) -> tuple[array[int], array[int], bytearray, int]:
     """Offsets, lengths and heads of the whole records of one part from ``position`` on, and where they end."""
     offsets, lengths, heads = array("q"), array("q"), bytearray()
-    while len(offsets) < _RUN:
-        head = fetch(_HEAD.size, position)
-        if len(head) < _HEAD.size:
+    count, unpack, keep_offset, keep_length = _HEAD.size, _HEAD.unpack, offsets.append, lengths.append
+    last = size - count  # where a head still fits
+    for _ in range(_RUN):
+        if position > last:
             break
-        magic, packed, first = _HEAD.unpack(head)
+        magic, packed, first = unpack(fetch(count, position))
         end = position + 8 + (packed + 3 & ~3)
         if magic != MAGIC or packed > MAX_PAYLOAD or end > size:
             break
-        offsets.append(position)
-        lengths.append(packed)
+        keep_offset(position)
+        keep_length(packed)
         heads += first
         position = end
     return offsets, lengths, heads, position
@@ -235,7 +237,7 @@ class _Chains:
     """Which parts of a file follow each other as a record.
 
     A damaged file may have any number of places from which the same long chain of parts is reached. It is walked once:
-    what came of it is kept for every 256th part.
+    what came of it is kept for every 16th part.
     """
 
     def __init__(self, buffer: Buffer) -> None:
@@ -264,6 +266,8 @@ class _Chains:
                 found = after
                 break
             position = after
+        if len(self.known) > _MARKS:
+            self.known.clear()
         self.known.update(dict.fromkeys(marks, found))
         return found
 

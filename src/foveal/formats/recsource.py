@@ -1,28 +1,46 @@
 """Image records of one ``.rec`` file, or of several one after another, as a source of pictures.
 
 Files are mapped into memory; what is kept of a record is its offset (8 bytes) and its labels (4 bytes each).
-An ``.idx`` file isn't needed.
+An ``.idx`` file isn't needed; it is read where it is asked for. Of a large file the index is kept (``keptindex``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import BadPicture, UserError
-from foveal.formats.imagerecord import HEADER_BYTES, unpack
-from foveal.formats.recordio import Buffer, Damage, Record, content, open_buffer, read_record, scan
+from foveal.formats.idx import read_listed
+from foveal.formats.imagerecord import HEADER_BYTES, misfit, unpack
+from foveal.formats.keptindex import Index, identity, keep, kept
+from foveal.formats.recordio import (
+    HEAD_BYTES,
+    MAPPED,
+    Buffer,
+    Fetch,
+    Record,
+    Run,
+    content,
+    fetching,
+    let_go,
+    open_buffer,
+    payload,
+    records,
+)
 from foveal.records import BadRecord, Label, Labels, Sample
 
-_FLAG_AND_LABEL = Struct("<If")
+_FLAG_AND_LABEL = np.dtype([("flag", "<u4"), ("label", "<f4")])  # as an image record begins
+assert _FLAG_AND_LABEL.itemsize == HEAD_BYTES
+_AROUND = 128 << 10  # bytes that the system may map around those that are touched
+_MOST_BAD = 100_000  # records; where more are unreadable than readable, that is told at once
 
+_NO_RECORDIO = "Unable to parse record. Please make sure input data is in correct recordio format."  # the original's
+_MEND = "Make the file from labelled pictures with `foveal pack`."
 _KINDS = {  # first bytes of files that people put in a .rec file's place
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -42,12 +60,14 @@ class RecordSource:
         origin: what the user named, for messages; the first file when left out.
         class_names: names in label order, when something beside the files tells them.
         channel: ``train`` or ``validation`` where the files are opened for training, for the original's messages.
+        idx: read only the records that the ``.idx`` file beside each file lists, in the order of the file.
 
     A sample's label is an int where the record holds one whole number, else float32 [k] as stored; ``key`` is
     ``train.rec@40960`` (file and byte). Damaged records are left out and named in ``bad``.
 
     Raises:
-        UserError: when a file can't be opened, holds no record, or isn't RecordIO of pictures.
+        UserError: when a file can't be opened, holds no record, or isn't RecordIO of pictures; and when an ``.idx``
+            file is asked for and is missing or wrong.
     """
 
     form: str = "recordio"
@@ -59,23 +79,26 @@ class RecordSource:
         origin: str = "",
         class_names: tuple[str, ...] | None = None,
         channel: str = "",
+        idx: bool = False,
     ) -> None:
         self.origin = origin or str(paths[0])
         self.class_names = class_names
         self._paths = tuple(paths)
         self._buffers = tuple(open_buffer(path) for path in paths)
-        bad: list[BadRecord] = []
-        offsets, values, widths = array("q"), array("f"), array("i")
+        self._views = tuple(memoryview(buffer) for buffer in self._buffers)
+        self._all_mapped = sum(map(len, self._buffers)) <= MAPPED
+        self._mapped = 0  # bytes since the files were let go of, about
+        index = Index()
         self._starts = [0]  # number of the first record of each file
         for path, buffer in zip(self._paths, self._buffers, strict=True):
-            _read_index(path, buffer, offsets, values, widths, bad)
-            self._starts.append(len(offsets))
-        self.bad = tuple(bad)
-        if not len(offsets):
-            raise _nothing_found(self._paths, self._buffers, bad, channel)
-        self._offsets = np.frombuffer(offsets, dtype=np.int64)
-        self._values = np.frombuffer(values, dtype=np.float32)
-        counts = np.frombuffer(widths, dtype=np.int32)
+            index.add(_read_index(path, buffer, idx))
+            self._starts.append(len(index.offsets))
+        self.bad = tuple(index.bad)
+        if not len(index.offsets):
+            raise _nothing_found(self._paths, self._buffers, self.bad, channel)
+        self._offsets = np.frombuffer(index.offsets, dtype=np.int64)
+        self._values = np.frombuffer(index.values, dtype="<f4").astype(np.float32, copy=False)
+        counts = np.frombuffer(index.widths, dtype=np.int32)
         self._widths = None if (counts == 1).all() else counts
 
     def __len__(self) -> int:
@@ -91,16 +114,29 @@ class RecordSource:
         file = self._file(index)
         return f"{self._paths[file].name}, record {index - self._starts[file] + 1} at byte {self._offsets[index]}"
 
-    def read(self, index: int) -> Sample:
+    def payload(self, index: int) -> memoryview:
+        """A record's bytes, image header and labels included; a view into the mapped file wherever it is in one piece.
+
+        Raises BadPicture when no record starts there any more.
+        """
         file = self._file(index)
-        buffer, offset = self._buffers[file], int(self._offsets[index])
-        record = read_record(buffer, offset)
-        if isinstance(record, str):
-            raise BadPicture(record, self.where(index))
-        image = unpack(content(buffer, record))
+        found = payload(self._views[file], self._offsets.item(index))
+        if isinstance(found, str):
+            raise BadPicture(found, self.where(index))
+        if not self._all_mapped:
+            self._mapped += len(found) + _AROUND
+            if self._mapped > MAPPED:
+                self._mapped = 0
+                for buffer in self._buffers:
+                    let_go(buffer)
+        return found
+
+    def read(self, index: int) -> Sample:
+        image = unpack(self.payload(index))
         if isinstance(image, str):
             raise BadPicture(image, self.where(index))
-        return Sample(f"{self._paths[file].name}@{offset}", image.picture, _label(image.labels))
+        key = f"{self._paths[self._file(index)].name}@{self._offsets.item(index)}"
+        return Sample(key, image.picture, _label(image.labels))
 
     def fingerprint(self) -> str:
         """SHA-256 over names and sizes of the files, offsets and labels."""
@@ -124,38 +160,59 @@ def _label(values: NDArray[np.float32]) -> Label:
     return values
 
 
-def _read_index(
-    path: Path, buffer: Buffer, offsets: array[int], values: array[float], widths: array[int], bad: list[BadRecord]
-) -> None:
-    """Append offset, labels and number of labels of each image record; name what is none."""
-    for found in scan(buffer):
-        reason = found.reason if isinstance(found, Damage) else _read_labels(buffer, found, values, widths)
-        if reason:
-            bad.append(BadRecord(f"{path.name}, byte {found.offset}", reason))
-        else:
-            offsets.append(found.offset)
+def _read_index(path: Path, buffer: Buffer, idx: bool) -> Index:
+    """The image records of a file, and what is none."""
+    with fetching(path, buffer) as fetch:
+        before = None if idx else identity(path)
+        known = kept(path, fetch, before)
+        if known is not None:
+            return known
+        index = Index()
+        for found in read_listed(path.with_suffix(".idx"), buffer, fetch) if idx else records(buffer, fetch):
+            if isinstance(found, Run):
+                _add_run(path, fetch, found, index)
+            elif isinstance(found, Record):
+                _add_record(path, found.offset, content(buffer, found), index)
+            else:
+                index.bad.append(BadRecord(f"{path.name}, byte {found.offset}", found.reason))
+            if len(index.bad) > max(_MOST_BAD, len(index.offsets)):
+                first = index.bad[0]
+                raise UserError(
+                    f"{_NO_RECORDIO}\n{path}: over {_MOST_BAD:,} records can't be read, more than can be; the first: "
+                    f"{first.where}: {first.reason}",
+                    remedy=_MEND,
+                )
+    keep(path, index, before)
+    return index
 
 
-def _read_labels(buffer: Buffer, record: Record, values: array[float], widths: array[int]) -> str:
-    """Append the labels of a record; returns what is wrong with it, or an empty text."""
-    start, length = record.parts[0]
-    if len(record.parts) == 1 and length >= HEADER_BYTES:  # nearly all records: no copy of the picture
-        flag, label = _FLAG_AND_LABEL.unpack_from(buffer, start)
-        if flag == 0:
-            values.append(label)
-            widths.append(1)
-            return ""
-        if HEADER_BYTES + 4 * flag <= length:
-            first = start + HEADER_BYTES
-            values.frombytes(np.frombuffer(buffer, "<f4", flag, first).astype(np.float32).tobytes())
-            widths.append(flag)
-            return ""
-    image = unpack(content(buffer, record))
+def _add_run(path: Path, fetch: Fetch, run: Run, index: Index) -> None:
+    heads = np.frombuffer(run.heads, _FLAG_AND_LABEL)
+    flags = heads["flag"].astype(np.int64)
+    fits = run.lengths >= HEADER_BYTES + 4 * flags
+    if fits.all() and not flags.any():  # nearly always
+        index.offsets.frombytes(run.offsets.tobytes())
+        index.values += heads["label"].tobytes()
+        index.widths.frombytes(np.ones(len(flags), np.int32).tobytes())
+        return
+    labels = heads["label"].tobytes()
+    for row, (offset, flag) in enumerate(zip(run.offsets.tolist(), flags.tolist(), strict=True)):
+        if not fits[row]:
+            index.bad.append(BadRecord(f"{path.name}, byte {offset}", misfit(int(run.lengths[row]), flag)))
+            continue
+        index.offsets.append(offset)
+        index.values += fetch(4 * flag, offset + 8 + HEADER_BYTES) if flag else labels[4 * row : 4 * row + 4]
+        index.widths.append(flag or 1)
+
+
+def _add_record(path: Path, offset: int, stored: bytes, index: Index) -> None:
+    image = unpack(stored)
     if isinstance(image, str):
-        return image
-    values.frombytes(image.labels.tobytes())
-    widths.append(len(image.labels))
-    return ""
+        index.bad.append(BadRecord(f"{path.name}, byte {offset}", image))
+        return
+    index.offsets.append(offset)
+    index.values += image.labels.astype("<f4").tobytes()
+    index.widths.append(len(image.labels))
 
 
 def _nothing_found(
@@ -172,7 +229,6 @@ def _nothing_found(
     kind = next((kind for first, kind in _KINDS.items() if starts[0].startswith(first)), "")
     looks = f"; the file looks like {kind}" if kind else ""
     return UserError(
-        "Unable to parse record. Please make sure input data is in correct recordio format.\n"
-        f"{sizes}: {bad[0].where}: {bad[0].reason}{looks}",
-        remedy="Make the file from labelled pictures with `foveal pack`.",
+        f"{_NO_RECORDIO}\n{sizes}: {bad[0].where}: {bad[0].reason}{looks}",
+        remedy=_MEND,
     )

@@ -45,11 +45,12 @@ from foveal.records import BadRecord
 # Usual names of columns, the more telling ones first. Compared in lower case, with _ for blanks and hyphens.
 FILE_COLUMNS = (
     "file", "filename", "file_name", "filepath", "file_path", "path", "image_path", "image_file", "image_name", "image",
-    "img_path", "img", "picture", "photo", "image_id", "id_code", "id",
+    "img_path", "img", "picture", "photo", "image_id", "imageid", "image_index", "id_code",
+    "id",
 )  # fmt: skip
 LABEL_COLUMNS = (
-    "class_name", "classname", "label_name", "category_name", "label", "class", "category", "target", "species",
-    "diagnosis", "dx", "breed", "grade", "severity", "kind", "type", "y",
+    "class_name", "classname", "label_name", "labelname", "category_name", "label", "class", "category", "target",
+    "species", "diagnosis", "dx", "breed", "grade", "severity", "kind", "type", "y",
     "labels", "tags", "classes", "categories", "finding_labels", "findings",
 )  # fmt: skip
 WEAK_LABEL_COLUMNS = ("person", "identity", "name")  # a label only where nothing better is there
@@ -127,6 +128,7 @@ def read_table(
     labels: Sequence[str] = (),
     separator: str | None = None,
     several: bool | None = None,
+    group_column: str | None = None,
 ) -> Table:
     """Read a table.
 
@@ -138,6 +140,7 @@ def read_table(
         several: whether a picture may have several classes. None, to tell it: columns of 0 and 1 where there is no
             column of labels, or cells that list classes. A table in which each picture has just one is always one of
             single labels, but for True.
+        group_column: name of the column of groups, where it isn't a usual one.
 
     Rows without file or label, and pictures that are not there, are left out and named in ``bad``.
 
@@ -146,7 +149,7 @@ def read_table(
             of 0 and 1 holds something else, or none of the pictures is there.
     """
     header, rows = read_rows(path)
-    columns = find_columns(path, header, file_column, label_column, labels, rows)
+    columns = find_columns(path, header, file_column, label_column, labels, rows, group_column)
     place = {name: header.index(name) for name in (columns.file, columns.label, columns.split, columns.group) if name}
     names = [tidy_path(row[place[columns.file]]) for _, row in rows]
     between = None
@@ -231,6 +234,7 @@ def find_columns(
     label_column: str | None,
     labels: Sequence[str] = (),
     rows: Sequence[Row] = (),
+    group_column: str | None = None,
 ) -> Columns:
     """Choose the columns; ``rows`` tell which hold only 0 and 1.
 
@@ -242,16 +246,17 @@ def find_columns(
     def first(names: Sequence[str], taken: Sequence[str | None] = ()) -> str | None:
         return next((usual[name] for name in names if name in usual and usual[name] not in taken), None)
 
-    for wanted in (file_column, label_column, *labels):
+    for wanted in (file_column, label_column, group_column, *labels):
         if wanted is not None and wanted not in header:
             raise UserError(f"it has no column {wanted!r}", str(path), f"Its columns: {', '.join(header)}.")
     file = file_column or first(FILE_COLUMNS, [label_column, *labels])
     if file is None:
         raise _not_found("pictures' files", "file_column", header, path)
-    beside = first(SPLIT_COLUMNS, [file, label_column]), first(GROUP_COLUMNS, [file, label_column])
+    group = group_column or first(GROUP_COLUMNS, [file, label_column])
+    beside = first(SPLIT_COLUMNS, [file, label_column, group_column]), group
     if len(labels) > 1:
         return Columns(file, "", *beside, classes=tuple(labels))
-    label = label_column or next(iter(labels), None) or first(LABEL_COLUMNS, [file])
+    label = label_column or next(iter(labels), None) or first(LABEL_COLUMNS, [file, group_column])
     if label is None:
         hot = _hot_columns(header, rows, [file, *beside])
         if len(hot) > 1:
@@ -288,15 +293,26 @@ def _hot_columns(header: Sequence[str], rows: Sequence[Row], taken: Sequence[str
 
 def is_picture_table(path: Path, file_column: str | None, label_column: str | None, labels: Sequence[str] = ()) -> bool:
     """Whether a file reads as a table with a column of files and labels; only its beginning is looked at."""
+    there = beginning(path)
+    if there is None:
+        return False
+    header, rows = there
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = "".join(line for line, _ in zip(file, range(20), strict=False))
-        header, rows = _parse(path, text)
         columns = find_columns(path, header, file_column, label_column, labels, rows)
-    except (OSError, UnicodeDecodeError, UserError):
+    except UserError:
         return False
     place = header.index(columns.file)
     return file_column is not None or any(len(row) > place and is_picture_name(row[place].strip()) for _, row in rows)
+
+
+def beginning(path: Path) -> tuple[list[str], list[Row]] | None:
+    """Header and first rows of a table; None when a file isn't one."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = "".join(line for line, _ in zip(file, range(20), strict=False))
+        return _parse(path, text)
+    except (OSError, UnicodeDecodeError, UserError):
+        return None
 
 
 def read_rows(path: Path) -> tuple[list[str], list[Row]]:

@@ -141,8 +141,7 @@ def _header(block: bytes, offset: int) -> tuple[bytes, Member] | str:
     """Kind and member, or what is wrong with the header."""
     if len(block) < BLOCK:
         return f"cut short: {len(block)} bytes at the end are no header"
-    stored = _number(block[148:156])
-    counted = sum(block) - sum(block[148:156]) + 8 * 32
+    stored, counted = _number(block[148:156]), sum(block) - sum(block[148:156]) + 8 * 32
     if stored != counted and stored != counted - 256 * sum(byte >= 128 for byte in block[:148] + block[156:]):
         return "no header of a tar file: its checksum is wrong"
     size = _number(block[124:136])
@@ -161,6 +160,8 @@ def _header(block: bytes, offset: int) -> tuple[bytes, Member] | str:
 
 def _told(member: Member, told: dict[str, str]) -> Member:
     """A member with what was told of it ahead of its header."""
+    if not told:
+        return member
     if any(key.startswith("GNU.sparse.") for key in told):
         member = member._replace(kind="sparse file")
     if re.fullmatch(r"\d{1,18}", told.get("size", "")) and member.kind == "file":
@@ -184,8 +185,13 @@ def _extended(text: bytes) -> dict[str, str]:
 def _number(field: bytes) -> int | None:
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big") if field[0] == 0x80 else None
-    match = re.fullmatch(rb" *([0-7]*)[ \0]*", field.split(b"\0", 1)[0])
-    return int(match[1] or b"0", 8) if match else None
+    digits = field.split(b"\0", 1)[0].strip(b" ")
+    if not digits.isdigit():
+        return None if digits else 0
+    try:
+        return int(digits, 8)
+    except ValueError:
+        return None
 
 
 def _text(field: bytes) -> str:

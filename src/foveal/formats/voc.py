@@ -123,8 +123,8 @@ def read_voc(
         raise nothing_usable(place.listing or place.annotations, len(bad), bad, "annotations")
     said = () if place.listing is not None else without_annotation(walk_files(root), files, root)
     if renamed:
-        told = f"other names: {len(renamed):,} annotation{'s' * (len(renamed) != 1)} taken for the picture of the same name, "
-        said += (shown(f"{told}and not for the one named inside; the first: {renamed[0]}"),)
+        told = f"other names: {len(renamed):,} annotation{'s' * (len(renamed) != 1)} taken for the picture of the same "
+        said += (shown(f"{told}name, and not for the one named inside; the first: {renamed[0]}"),)
     names = sort_class_names(str(kind) for kind in gathered.kinds)
     objects = gathered.table({name: number for number, name in enumerate(names)}, "pixel")
     source = BoxFileSource(

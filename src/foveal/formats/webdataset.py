@@ -18,7 +18,7 @@ import hashlib
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -40,7 +40,7 @@ from foveal.formats.jsonlabels import (
     number_labels,
 )
 from foveal.formats.pictures import LONGEST_PATH, SUFFIXES, is_hidden, short, shown
-from foveal.formats.recordio import Buffer, Damage, open_buffer
+from foveal.formats.recordio import Buffer, open_buffer
 from foveal.formats.tar import Member, scan, walk
 from foveal.records import BadRecord, Boxes, Labels, Sample, TaskName
 
@@ -62,7 +62,7 @@ def looks_like_webdataset(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             members = [each for each in islice(walk(file), _LOOKED_AT) if isinstance(each, Member)]
-            for _, group in _groups(members):
+            for _, group, _ in _groups(members):
                 if _picture(group) is None or not any(suffix in group for suffix in _LABELS):
                     continue
                 if "cls" in group:
@@ -275,29 +275,21 @@ class BoxShardSource(ShardSource):
 
 
 def _read_shard(path: Path, buffer: Buffer, reading: _Reading) -> None:
-    members: list[Member] = []
-    for found in scan(buffer):
-        if isinstance(found, Damage):
-            reading.bad.append(BadRecord(f"{path.name}, byte {found.offset}", found.reason))
-        elif found.kind == "file":
-            if members and _split(found.name)[0] != _split(members[0].name)[0]:
-                _take(path, buffer, members, reading)
-                members = []
-            members.append(found)
-    if members:
-        _take(path, buffer, members, reading)
+    def members() -> Iterator[Member]:
+        for found in scan(buffer):
+            if isinstance(found, Member):
+                yield found
+            else:
+                reading.bad.append(BadRecord(f"{path.name}, byte {found.offset}", found.reason))
 
-
-def _take(path: Path, buffer: Buffer, members: Sequence[Member], reading: _Reading) -> None:
-    """One group of members that have a name in common."""
-    for name, group in _groups(members):
+    for name, group, twice in _groups(members()):
         picture = _picture(group)
         if picture is None:
             reading.others += any(suffix in group for suffix in _LABELS)
             continue
         where = shown(f"{path.name}, {short(name, LONGEST_PATH)} at byte {picture.start}")
         try:
-            if len(group) < len(members):
+            if twice:
                 raise BadPicture("two members have one name", where)
             label = _label(group, buffer, where, reading)
         except BadPicture as error:
@@ -359,21 +351,26 @@ def _said(reading: _Reading, cut: Sequence[str]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _groups(members: Sequence[Member]) -> Iterator[tuple[str, Group]]:
-    """Members that follow each other and have a name in common, by their suffixes; hidden ones left out."""
+def _groups(members: Iterable[Member]) -> Iterator[tuple[str, Group, bool]]:
+    """Files that follow each other and have a name in common, by their suffixes, and whether one of these came twice.
+
+    Hidden files are left out.
+    """
     name: str | None = None
     group: Group = {}
+    twice = False
     for member in members:
         if member.kind != "file" or any(map(is_hidden, member.name.split("/"))):
             continue
         key, suffix = _split(member.name)
         if key != name and group:
-            yield str(name), group
-            group = {}
+            yield str(name), group, twice
+            group, twice = {}, False
         name = key
+        twice = twice or suffix in group
         group.setdefault(suffix, member)
     if group:
-        yield str(name), group
+        yield str(name), group, twice
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -1,9 +1,11 @@
-"""Writes tables in CSV (``formats/table.py`` reads them).
+"""Writes tables in CSV (``formats/table.py`` and ``formats/boxtable.py`` read them).
 
-file,label,group                              one class a picture; groups where they are known
-file,cat,dog                                  several: a column of 0 and 1 for each class
-file,xmin,ymin,xmax,ymax,class                boxes in pixels: a row for each object, and one with empty fields
-                                              for a picture without objects
+    file,label                                        one class a picture
+    file,cat,dog                                      several: a column of 0 and 1 for each class
+    file,xmin,ymin,xmax,ymax,class,difficult,crowd    boxes in pixels: a row for each object, and one with empty
+                                                      fields for a picture without objects
+
+A column ``group`` follows where the data knows which pictures belong together.
 """
 
 from __future__ import annotations
@@ -23,30 +25,31 @@ def write_table(root: Path, base: str, pictures: str, entries: Iterable[Entry], 
     """Write ``base.csv``; paths are relative to it."""
     entries = iter(entries)
     first = next(entries)
+    grouped = first.group is not None
     with text_file(root / f"{base}.csv") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(_header(first, names))
+        table.writerow(["file", *_columns(first, names)] + ["group"] * grouped)
         for entry in chain([first], entries):
-            table.writerows([f"{pictures}/{entry.file}", *fields] for fields in _rows(entry, first, names))
+            group = [entry.group or ""] * grouped
+            table.writerows([f"{pictures}/{entry.file}", *fields, *group] for fields in _rows(entry, names))
 
 
-def _header(first: Entry, names: Sequence[str]) -> list[str]:
+def _columns(first: Entry, names: Sequence[str]) -> Sequence[str]:
     if isinstance(first.label, Boxes):
-        return ["file", "xmin", "ymin", "xmax", "ymax", "class"]
-    if isinstance(first.label, np.ndarray):
-        return ["file", *names]
-    return ["file", "label"] + ["group"] * (first.group is not None)
+        return ("xmin", "ymin", "xmax", "ymax", "class", "difficult", "crowd")
+    return names if isinstance(first.label, np.ndarray) else ("label",)
 
 
-def _rows(entry: Entry, first: Entry, names: Sequence[str]) -> Iterator[list[str]]:
+def _rows(entry: Entry, names: Sequence[str]) -> Iterator[list[str]]:
     label = entry.label
     if isinstance(label, Boxes):
         boxes = boxes_in(entry, "pixel")
-        for kind, box in zip(boxes.cls, corners(boxes), strict=True):
-            yield [*map(number_text, box), names[kind]]
+        marks = zip(boxes.cls, corners(boxes), boxes.difficult, boxes.crowd, strict=True)
+        for kind, box, difficult, crowd in marks:
+            yield [*map(number_text, box), names[kind], str(int(difficult)), str(int(crowd))]
         if not len(boxes.cls):
-            yield [""] * 5
+            yield [""] * 7
     elif isinstance(label, np.ndarray):
         yield [str(int(value)) for value in label]
     else:
-        yield [names[label]] + [entry.group or ""] * (first.group is not None)
+        yield [names[label]]

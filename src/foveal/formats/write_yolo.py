@@ -9,7 +9,7 @@ import yaml
 
 from foveal.formats.writing import Entry, boxes_in, corners, number_text, text_file
 
-_DECIMALS = 7  # of a fraction: a thousandth of a pixel at a side of 10,000
+_DECIMALS = 6  # of a fraction: at most a hundredth of a pixel at a side of 10,000
 _KEYS = {"train": "train", "validation": "val", "test": "test"}
 
 

@@ -39,12 +39,14 @@ OLD_PART = 7 * 24 * 3600  # seconds after which a part that nobody went on with 
 LOOK = 64  # first bytes of a file that tell a hollow one; no file that we read begins with so many zeros
 RECENT = 60  # seconds in which a copy's time of reading is not written anew
 _PARTS = ".parts"
+_UNFINISHED = re.compile(r"\.[0-9a-f]+\.[0-9]+\.part")
 _TAG = re.compile(r"@[0-9a-f]{8}")
 
 _lock = threading.Lock()
 _used: dict[Path, int] = {}  # bytes of whole copies by cache folder, as this process knows
 _checked: set[Path] = set()  # copies that were compared with the store in this process
-_needed: set[Path] = set()  # copies that stay whole while this process runs
+_needed: dict[Path, int] = {}  # copies that stay whole while this process runs, and their bytes
+_needed_in: dict[Path, int] = {}  # bytes of these by cache folder
 
 
 def objects_folder() -> Path:
@@ -109,7 +111,7 @@ def named(text: str) -> str:
     root = f"{objects_folder()}{os.sep}"
     if root not in text:
         return text
-    return re.sub(re.escape(root) + r"([a-z0-9+.-]+)(?:@[0-9a-f]{8})?[/\\]_?", r"\1://", text)
+    return re.sub(re.escape(root) + r"([a-z][a-z0-9+.-]*)(?:@[0-9a-f]{8})?[/\\]_?", r"\1://", text)
 
 
 def read_file(path: Path) -> bytes:
@@ -167,7 +169,7 @@ def fetch(address: Address, found: StoredObject | None = None) -> Path:
     place = place_of(address)
     try:
         there = found or stores.head(address)
-        _needed.add(place)
+        _need(place, there, address)
         if is_current(place, there) and is_whole(place):
             _touch(place)
         elif there.size <= PART:
@@ -178,6 +180,28 @@ def fetch(address: Address, found: StoredObject | None = None) -> Path:
         raise stores.no_object(address) from None
     _checked.add(place)
     return place
+
+
+def expect_room(size: int, what: str, address: Address) -> None:
+    """Raises UserError when so many bytes, told of as ``what``, can't stay whole beside what must already."""
+    limit = int(cache_bound() * KEPT_OF_BOUND)
+    held = _needed_in.get(objects_folder(), 0)
+    if held + size > limit:
+        beside = f" beside {held:,} of other files" if held else ""
+        raise UserError(
+            f"{what}, and they must be here whole{beside}: the cache has room for {limit:,}",
+            str(address),
+            "Set FOVEAL_CACHE_GB higher, or copy the data to a disk and name it there.",
+        )
+
+
+def _need(place: Path, there: StoredObject, address: Address) -> None:
+    root = objects_folder()
+    with _lock:
+        before = _needed.get(place, 0)
+        expect_room(there.size - before, f"it has {there.size:,} bytes", address)
+        _needed[place] = there.size
+        _needed_in[root] = _needed_in.get(root, 0) + there.size - before
 
 
 def is_current(place: Path, there: StoredObject) -> bool:
@@ -199,11 +223,17 @@ def is_whole(place: Path) -> bool:
 def make_hollow(place: Path, there: StoredObject) -> None:
     """Put a file in a copy's place that has its size and version and holds nothing."""
 
-    def write(aside: Path) -> None:
-        with aside.open("wb") as file:
+    def write(path: Path, mode: str = "wb") -> None:
+        with path.open(mode) as file:
             file.truncate(there.size)
 
-    _put(place, there.version, write)
+    try:
+        write(
+            place, "xb"
+        )  # where nothing is, nothing needs to be kept until the file is ready: half of it is hollow too
+        os.utime(place, ns=(time.time_ns(), there.version))
+    except OSError:  # there is a copy, or no folder yet; of what else is wrong the long way tells
+        _put(place, there.version, write)
 
 
 def ahead(names: Iterable[str], workers: int = 8) -> Iterator[str]:
@@ -255,11 +285,11 @@ def _fill(address: Address, place: Path, expected: StoredObject | None) -> bytes
         if expected is None:
             raise
         raise BadPicture("there is no such object in the store any more", str(address)) from None
-    if expected is not None and (there.size, there.version) != (expected.size, expected.version):
+    if expected is not None and not there.is_like(expected):
         raise BadPicture("the object has changed since the data was opened", str(address), "Start again.")
     if len(content) != there.size:
         raise BadPicture(f"the store gave {len(content):,} of {there.size:,} bytes", str(address))
-    _put(place, there.version, lambda aside: _write(aside, content))
+    _put(place, (expected or there).version, lambda aside: _write(aside, content))
     _checked.add(place)
     _count(there.size)
     return content
@@ -274,17 +304,14 @@ def _put(place: Path, version: int, write: Callable[[Path], None]) -> None:
     aside = place.with_name(f".{threading.get_ident():x}.{os.getpid()}.part")
     try:
         _make_folder(place.parent)
-        write(aside)
-        os.utime(aside, ns=(time.time_ns(), version))
-        os.replace(aside, place)
-    except IsADirectoryError as error:
-        told = str(address_at(place) or place)
-        remedy = "Rename it: on disk a name is a file or a folder."
-        raise UserError("the name of this object is that of a folder too", told, remedy) from error
+        try:
+            write(aside)
+            os.utime(aside, ns=(time.time_ns(), version))
+            os.replace(aside, place)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise _no_room(error) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path) -> None:
@@ -292,11 +319,15 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        for each in (folder, *folder.parents):
-            if each.is_file() and each.stat().st_size == 0 and address_at(each) is not None:
-                each.unlink()
-                return _make_folder(folder)
-        raise
+        taken = next((each for each in (folder, *folder.parents) if each.is_file()), folder)
+        address = address_at(taken)
+        if address is None:
+            raise
+        if taken.stat().st_size:
+            remedy = "Rename it: on disk a name is a file or a folder."
+            raise UserError("the name of this object is that of a folder too", str(address), remedy) from None
+        taken.unlink()
+        _make_folder(folder)
 
 
 def _no_room(error: OSError) -> UserError:
@@ -316,12 +347,6 @@ def _touch(place: Path) -> None:
 
 def _fetch_parts(address: Address, place: Path, there: StoredObject) -> None:
     """Fetch a large object part by part into a file that a later call goes on with, whichever process makes it."""
-    if there.size > cache_bound():
-        raise UserError(
-            f"it has {there.size:,} bytes, more than the cache may hold ({cache_bound():,})",
-            str(address),
-            "Set FOVEAL_CACHE_GB higher, or copy the data to a disk and name it there.",
-        )
     digest = hashlib.sha256(f"{place}\0{there.size}\0{there.version}".encode("utf-8", "surrogateescape")).hexdigest()
     folder = objects_folder() / _PARTS / digest[:24]
     with _alone(folder):
@@ -358,7 +383,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _fetch_ranges(address: Address, part: Path, there: StoredObject) -> None:
     def one(start: int) -> bytes | None:
         found = stores.read_range(address, start, min(start + PART, there.size))
-        if found is not None and (found[0].size, found[0].version) != (there.size, there.version):
+        if found is not None and not found[0].is_like(there):
             part.unlink(missing_ok=True)
             raise UserError("the object changed while it was fetched", str(address), "Start again.")
         return found[1] if found is not None else None
@@ -372,6 +397,7 @@ def _fetch_ranges(address: Address, part: Path, there: StoredObject) -> None:
                     _fetch_stream(address, file)
                     break
                 file.write(content)
+                file.flush()
             else:
                 continue
             break
@@ -409,7 +435,7 @@ def _make_room(root: Path, goal: int) -> int:
                 break
             if place in _needed:
                 continue
-            if place.name == "part" or place.name.endswith(".part"):
+            if _UNFINISHED.fullmatch(place.name) or place.is_relative_to(root / _PARTS):
                 if time.time() - place.stat().st_mtime < OLD_PART:
                     continue
                 place.unlink()

@@ -18,7 +18,6 @@ OWN = (  # obstore finds these itself
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_SKIP_SIGNATURE",
 )
 NO_CREDENTIALS = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_SKIP_SIGNATURE=true for a public bucket."
@@ -38,7 +37,8 @@ def s3_options(where: str) -> dict[str, Any]:
     """
     endpoint = s3_endpoint()
     options: dict[str, Any] = {}
-    if not any(os.environ.get(name) for name in OWN):
+    unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1")
+    if not unsigned and not any(os.environ.get(name) for name in OWN):
         if find_spec("boto3") is not None:
             provider, endpoint = _by_boto3(where, endpoint)
             options["credential_provider"] = provider
@@ -70,7 +70,7 @@ def _profiles() -> str:
 def _by_boto3(where: str, endpoint: str) -> tuple[Any, str]:
     """boto3's credentials as obstore takes them, and the endpoint that the profile names where none is given."""
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
@@ -83,7 +83,7 @@ def _by_boto3(where: str, endpoint: str) -> tuple[Any, str]:
             client = session.client("s3", region_name=session.region_name or "us-east-1")
             named = str(client.meta.endpoint_url)
             endpoint = "" if "amazonaws.com" in named else named
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError) as error:
         raise UserError(
             f"the AWS credentials can't be used: {error}",
             where,

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 from zlib import crc32
 
 from foveal.errors import UserError
 from foveal.storage.address import OBSTORE_SCHEMES, Address
 from foveal.storage.objects import StoredObject
+
+VERSIONS = (
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "modified",
+    "updated",
+    "created",
+    "ETag",
+    "etag",
+    "md5",
+    "checksum",
+)
+"""What drivers call the time of a file's last change, or a tag of its content."""
 
 
 def list_objects(address: Address) -> Iterator[StoredObject]:
@@ -72,10 +87,21 @@ def _open(address: Address) -> tuple[Any, str]:
 def _object(info: Mapping[str, Any], address: Address, root: str) -> StoredObject:
     name = str(info["name"])
     inside = name[name.index(root) + len(root) :].strip("/") if root in name else name.strip("/")
-    told = {key: value for key, value in info.items() if key not in ("name", "atime", "islink")}
-    version = 10**9 + crc32(repr(sorted(told.items(), key=lambda item: item[0])).encode()) % 10**7 * 100
     key = "/".join(part for part in (address.key, inside) if part)
-    return StoredObject(key, int(info["size"] or 0), version)
+    return StoredObject(key, int(info["size"] or 0), _version(info))
+
+
+def _version(info: Mapping[str, Any]) -> int:
+    """From the time of change, in whole seconds: in fractions a driver's list and its answer for one file differ."""
+    for name in VERSIONS:
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return int(value.timestamp()) * 10**9
+        if isinstance(value, int | float):
+            return int(value) * 10**9
+        if value:
+            return 10**9 + crc32(str(value).encode()) % 10**7 * 100
+    return 0
 
 
 @contextmanager

@@ -17,3 +17,7 @@ class StoredObject:
     key: str
     size: int
     version: int
+
+    def is_like(self, other: StoredObject) -> bool:
+        """Whether both may be one content: sizes are equal, and versions where both are known."""
+        return self.size == other.size and (self.version == other.version or not (self.version and other.version))

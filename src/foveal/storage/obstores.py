@@ -30,10 +30,10 @@ _opened: dict[tuple[object, ...], Any] = {}
 
 def list_objects(address: Address) -> Iterator[StoredObject]:
     """Every object below ``address``, a thousand a request. Raises UserError, FileNotFoundError."""
+    store = _store(address)
     import obstore
     from obstore.exceptions import BaseError
 
-    store = _store(address)
     try:
         for chunk in obstore.list(store, address.key, chunk_size=1000):
             for meta in chunk:
@@ -44,11 +44,12 @@ def list_objects(address: Address) -> Iterator[StoredObject]:
 
 def head(address: Address) -> StoredObject:
     """Size and version of one object. Raises UserError, FileNotFoundError."""
+    store = _store(address)
     import obstore
     from obstore.exceptions import BaseError
 
     try:
-        meta = obstore.head(_store(address), _path(address))
+        meta = obstore.head(store, _path(address))
     except BaseError as error:
         raise _told(error, address) from error
     return StoredObject(address.key, meta["size"], _version(meta))
@@ -59,12 +60,13 @@ def read(address: Address, start: int, stop: int | None) -> tuple[StoredObject, 
 
     Raises UserError, FileNotFoundError.
     """
+    store = _store(address)
     import obstore
     from obstore.exceptions import BaseError, NotSupportedError
 
     options: Any = {} if stop is None else {"range": (start, stop)}
     try:
-        answer = obstore.get(_store(address), _path(address), options=options)
+        answer = obstore.get(store, _path(address), options=options)
         meta = answer.meta
         return StoredObject(address.key, meta["size"], _version(meta)), bytes(answer.bytes())
     except NotSupportedError:
@@ -75,11 +77,12 @@ def read(address: Address, start: int, stop: int | None) -> tuple[StoredObject, 
 
 def stream(address: Address) -> Iterator[bytes]:
     """One object from its start, in pieces. Raises UserError, FileNotFoundError."""
+    store = _store(address)
     import obstore
     from obstore.exceptions import BaseError
 
     try:
-        for piece in obstore.get(_store(address), _path(address)).stream(min_chunk_size=STREAMED):
+        for piece in obstore.get(store, _path(address)).stream(min_chunk_size=STREAMED):
             yield bytes(piece)
     except BaseError as error:
         raise _told(error, address) from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from foveal.artifact import Artifact, check_fit
+from foveal.artifact import DESCRIPTION, Artifact, check_fit
 from foveal.errors import UserError
 from foveal.models.detector import Detector
 from foveal.models.network import ClassificationNetwork
@@ -46,6 +46,14 @@ def carry_over(
     if detects:  # row 0 is background's
         rows = [0, *(1 + row for row in rows)]
     answers = len(class_names) + detects
+    wrong = [name for name in by_class if len(tensors[name]) * answers != len(mine[name]) * len(rows)]
+    if wrong:
+        raise UserError(
+            f"the weights do not answer for the {len(earlier.class_names)} classes that {DESCRIPTION} names "
+            f"({len(wrong)} tensors, e.g. {wrong[0]})",
+            "model",
+            "Copy the artifact again.",
+        )
     for name, tensor in mine.items():
         if name in by_class:
             # [anchors * answers, ...] of a detector, [answers, ...] of a classifier

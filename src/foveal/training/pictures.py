@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.data.check import CheckedBoxes, KeptBoxes, box_warnings, check_objects, class_indices, count_warnings
+from foveal.data.odd_splits import warn_of_splits
 from foveal.data.split import split_rows, stratified_split
 from foveal.data.subset import BoxSubset, Subset
 from foveal.errors import UserError
@@ -82,6 +83,7 @@ def check_pictures(dataset: Dataset, settings: ClassificationSettings, tell: Lis
     validation = Subset(dataset.train, aside, indices[aside].tolist())
     if dataset.validation is not None:
         validation = _checked_validation(dataset.validation, class_names, names, tell)
+        _tell_splits(dataset, validation, tell)
     return Pictures(
         train=Subset(dataset.train, kept, indices[kept].tolist()),
         validation=validation if len(validation) else None,
@@ -129,6 +131,7 @@ def check_boxes(dataset: Dataset, settings: _BoxChoices, tell: Listener) -> Pict
     validation = _box_subset(train, checked, aside)
     if dataset.validation is not None:
         validation = _checked_validation_boxes(dataset.validation, class_names, names, tell)
+        _tell_splits(dataset, validation, tell)
     if not coco_available():
         tell(Said(COCO_LEFT_OUT))
     in_training = np.isin(np.repeat(np.arange(len(train)), np.diff(checked.offsets)), kept)
@@ -183,6 +186,14 @@ def _box_subset(source: BoxSource, checked: CheckedBoxes, rows: NDArray[np.int64
 def _tell_left_out(records: list[BadRecord], tell: Listener) -> None:
     for record in records:
         tell(Said(f"left out: {record.where}: {record.reason}", warning=True))
+
+
+def _tell_splits(dataset: Dataset, validation: Subset, tell: Listener) -> None:
+    """What the validation data lacks, or shares with the training data."""
+    classes = validation.labels().values.astype(np.int64)
+    counts = np.bincount(classes, minlength=len(dataset.class_names))
+    for line in warn_of_splits(dataset, {"validation": counts}):
+        tell(Said(line, warning=True))
 
 
 def _checked_validation(

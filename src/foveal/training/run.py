@@ -35,6 +35,7 @@ from foveal.data.recognise import open_data
 from foveal.data.views import Preprocessing
 from foveal.errors import UserError
 from foveal.files import lock, write_json
+from foveal.models.allocation import memory_kept
 from foveal.models.device import choose_device, choose_precision, place
 from foveal.records import Reading
 from foveal.settings import Parsed, Settings, parse_settings
@@ -198,7 +199,7 @@ def _run(
         tell(Said(choose_precision(settings.precision_dtype, device.device).said))
     step = f"a step of {job.plan.batch_size:,} pictures of {resolved.rule.height} x {resolved.rule.width} pixels"
     if checkpoint is None:
-        with enough_memory(step, SMALLER):
+        with enough_memory(step, SMALLER), memory_kept(device.device):
             pace = measure_pace(job, started) if settings.max_minutes is not None else None
         plan, said = make_plan(settings, parsed.given, len(pictures.train), pace)
         for decision in said:
@@ -212,7 +213,7 @@ def _run(
     )
     job = _job(task, out, replace(resolved, settings=planned), pictures, network, device.device)
     job = replace(job, plan=plan, ema=ema)
-    with stop_on_signals() as stop, enough_memory(step, SMALLER):
+    with stop_on_signals() as stop, enough_memory(step, SMALLER), memory_kept(device.device):
         progress = train_network(job, checkpoint, stop, tell)
     return _end(out, identity, progress, tell)
 
