@@ -1,6 +1,6 @@
 """Real data sets there and back through every pair of forms, and a table of what is lost where.
 
-    python benchmarks/round_trips.py SHARED_DATA WORK_FOLDER
+    python benchmarks/round_trips.py SHARED_DATA WORK_FOLDER [SET ...]
 
 Each set is read, written in a first form, that is read again, and written in a second one. Pictures are compared to the
 byte, classes by name, boxes after they were cut to the picture: the farthest corner counts. What one writer says it
@@ -93,18 +93,32 @@ def farthest(a: list[list[object]], b: list[list[object]]) -> float:
         if one and isinstance(one[0], tuple):
             if [each[0] for each in one] != [each[0] for each in other]:
                 return float("inf")
-            pairs = [(x[1], y[1]) for x, y in zip(one, other, strict=True)]
-            worst = max(worst, float(np.abs(np.array(pairs)[:, 0] - np.array(pairs)[:, 1]).max()))
+            worst = max(worst, nearest(one, other))
         elif one != other:
             return float("inf")
     return worst
 
 
-def main(shared: Path, work: Path) -> int:
+def nearest(one: list[object], other: list[object]) -> float:
+    """The farthest corner between boxes of the same classes, each paired with the nearest that is left."""
+    worst = 0.0
+    for name in {each[0] for each in one}:
+        left = [np.array(each[1]) for each in other if each[0] == name]
+        for each in (np.array(each[1]) for each in one if each[0] == name):
+            distances = [float(np.abs(each - its).max()) for its in left]
+            place = int(np.argmin(distances))
+            worst = max(worst, distances[place])
+            left.pop(place)
+    return worst
+
+
+def main(shared: Path, work: Path, wanted: list[str]) -> int:
     work.mkdir(parents=True, exist_ok=True)
     wrong = 0
     told: dict[str, dict[str, str]] = {form: {} for form in TARGETS}
     for name, data in sets(shared, work):
+        if wanted and name not in wanted:
+            continue
         print(f"\n## {name}: {data.task}, {len(data.train):,} training pictures, {len(data.class_names)} classes")
         before = content(data)
         forms = [form for form, target in TARGETS.items() if data.task in target.tasks]
@@ -137,4 +151,4 @@ def compare(a: dict[tuple[str, bytes], list[list[object]]], b: dict[tuple[str, b
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -159,7 +160,7 @@ def test_a_cache_that_can_not_be_written_is_told(tmp_path, monkeypatch):
     path = zipped(tmp_path / "x.zip", "cat/1.jpg")
     assert refusal(path) == (
         f"{tmp_path}/file/foveal/unpacked/.locks/{unpacked_folder(path).name}: can't be written: Not a directory\n"
-        "Let XDG_CACHE_HOME name a folder that can be."
+        "Let XDG_CACHE_HOME name a folder on a disk where that works."
     )
 
 
@@ -381,4 +382,16 @@ def test_names_that_only_validation_has_are_told(tmp_path):
     assert refusal(tmp_path) == (
         f"{tmp_path}/validation/metadata.jsonl: the validation data: it has names of classes, the training data only "
         "numbers\nPut the names of the training classes into classes.txt beside them, one a line, in label order."
+    )
+
+
+def test_a_disk_that_has_no_locks_is_told_instead_of_waited_for(tmp_path, monkeypatch):
+    def no_locks(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    path = zipped(tmp_path / "x.zip", "cat/1.jpg")
+    assert refusal(path) == (
+        f"{cache_folder()}/.locks: no file can be locked: No locks available\n"
+        "Let XDG_CACHE_HOME name a folder on a disk where that works."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,15 @@ from foveal.formats.recordio import (
     MAGIC_BYTES,
     Damage,
     Record,
+    Run,
     content,
+    fetching,
     frame,
+    let_go,
     open_buffer,
+    payload,
     read_record,
+    records,
     scan,
     write_records,
 )
@@ -159,6 +165,132 @@ def test_scan_covers_every_byte_of_a_spoilt_file_once(payloads, data):
             if isinstance(found, Record):
                 assert read_record(bytes(buffer), found.offset) == found
         assert position == len(buffer)
+
+
+def spread(buffer: bytes) -> list[Record | Damage]:
+    """What ``records`` finds, runs taken apart."""
+    found: list[Record | Damage] = []
+    for each in records(buffer, lambda count, at: buffer[at : at + count]):
+        if not isinstance(each, Run):
+            found.append(each)
+            continue
+        for number, (offset, length) in enumerate(zip(each.offsets.tolist(), each.lengths.tolist(), strict=True)):
+            head = each.heads[8 * number : 8 * number + 8]
+            assert head[:length] == buffer[offset + 8 : offset + 8 + min(8, length)]
+            found.append(Record(offset, offset + 8 + (length + 3 & ~3), ((offset + 8, length),)))
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(payload_lists, st.data())
+def test_the_quick_reading_finds_what_a_scan_finds(payloads, data):
+    buffer = bytearray(b"".join(map(frame, payloads)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(buffer)))
+        buffer[at : at + data.draw(st.integers(0, 5))] = data.draw(pieces)
+    assert spread(bytes(buffer)) == list(scan(bytes(buffer)))
+
+
+def test_long_runs_are_read_as_a_scan_reads_them():
+    whole = b"".join(frame(b"x" * (row % 50)) for row in range(5000))
+    assert spread(whole) == list(scan(whole))
+    for spoilt in (whole[: len(whole) // 2] + b"junk" + whole[len(whole) // 2 :], whole[:-3], whole + b"junk"):
+        assert spread(spoilt) == list(scan(spoilt))
+
+
+@pytest.mark.parametrize("name", [*GOOD, *sorted(BROKEN)])
+def test_fixtures_are_read_quickly_as_a_scan_reads_them(name):
+    buffer = open_buffer(FIXTURES / f"{name}.rec")
+    with fetching(FIXTURES / f"{name}.rec", buffer) as fetch:
+        runs = list(records(buffer, fetch))
+    assert [each for each in spread(bytes(buffer)) if isinstance(each, Damage)] == [
+        each for each in runs if isinstance(each, Damage)
+    ]
+    view = memoryview(buffer)
+    for found in scan(buffer):
+        if isinstance(found, Record):
+            assert payload(view, found.offset) == content(buffer, found)
+        else:
+            assert isinstance(payload(view, found.offset), str) == isinstance(read_record(buffer, found.offset), str)
+
+
+def test_a_payload_is_a_view_into_the_file():
+    view = memoryview(open_buffer(FIXTURES / "single_label.rec"))
+    found = payload(view, 0)
+    assert isinstance(found, memoryview)
+    assert found.obj is view.obj
+    assert payload(view, 4) == f"no record starts here: found {bytes(view[4:8]).hex()} instead of 0a23d7ce"
+    assert payload(view, len(view)) == "cut short: 0 bytes at the end of the file hold no record"
+    let_go(view.obj)
+    assert payload(view, 0) == found
+
+
+edits = st.lists(st.one_of(pieces, st.binary(max_size=6), st.integers(0, 40).map(lambda n: struct.pack("<I", n))),
+                 max_size=4).map(b"".join)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(payload_lists, edits, st.booleans(), st.data())
+def test_damage_costs_the_records_that_it_touches_and_no_others(payloads, put, thorough, data):
+    """One stretch is cut out, overwritten or put in between. The exception is the one that the module's head names."""
+    whole = b"".join(map(frame, payloads))
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, min(len(whole), start + 40)))
+    spoilt = whole[:start] + put + whole[stop:]
+    moved = len(spoilt) - len(whole)
+    before = [each.offset for each in scan(whole) if each.end <= start]
+    after = [each.offset + moved for each in scan(whole) if each.offset >= stop]
+    found = [each for each in scan(spoilt, thorough=thorough) if isinstance(each, Record)]
+    missed = set(before + after) - {each.offset for each in found}
+    borders = {*before, *after, len(spoilt)}
+    for offset in missed:
+        swallower = next(each for each in found if each.offset < offset < each.end)
+        assert swallower.offset < start + len(put)
+        assert swallower.end in borders
+        assert not thorough or (offset - swallower.offset) % 4
+    assert not missed & set(before)
+
+
+def test_a_byte_that_is_missing_costs_one_record():
+    wanted = [frame(bytes([row]) * 50) for row in range(5)]
+    spoilt = wanted[0] + wanted[1] + wanted[2][:30] + wanted[2][31:] + wanted[3] + wanted[4]
+    size = len(wanted[0])
+    assert [each.offset for each in scan(spoilt) if isinstance(each, Record)] == [0, size, 3 * size - 1, 4 * size - 1]
+    damage = [each for each in scan(spoilt) if isinstance(each, Damage)]
+    told = f"its length is wrong: it runs over the record at byte {3 * size - 1}"
+    assert damage == [Damage(2 * size, 3 * size - 1, told)]
+
+
+def header(kind: int, length: int) -> bytes:
+    return MAGIC_BYTES + struct.pack("<I", kind << 29 | length)
+
+
+def into_one_chain(count: int, last: bytes) -> bytes:
+    """First parts that all lead into one long chain of middle parts."""
+    firsts = b"".join(header(1, 8 * (count - number - 1)) for number in range(count))
+    return firsts + header(2, 0) * count + last
+
+
+HOSTILE = {  # name: (bytes that are made to cost time, seconds of a processor that they may take)
+    "5 MB of magic words": (MAGIC_BYTES * 1_250_000, 2),
+    "first parts": (header(1, 0) * 60_000, 4),
+    "one first part, then middle parts": (header(1, 0) + header(2, 0) * 60_000, 4),
+    "first parts that lead into one endless chain": (into_one_chain(30_000, b""), 4),
+    "first parts that lead into one chain": (into_one_chain(30_000, header(3, 0)), 4),
+    "first parts that lead into one chain before junk": (into_one_chain(30_000, header(3, 0) + b"junk"), 4),
+    "records that all end in junk": (b"".join(header(0, 8 * row) for row in range(60_000, 0, -1)) + b"junkjunkj", 4),
+    "records that all end with the file": (b"".join(header(0, 8 * row) for row in range(59_999, -1, -1)), 4),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("way", ["quick", "scan", "thorough"])
+def test_time_grows_with_the_size_of_a_file_and_no_faster(name, way):
+    buffer, seconds = HOSTILE[name]
+    started = time.process_time()
+    found = spread(buffer) if way == "quick" else list(scan(buffer, thorough=way == "thorough"))
+    assert time.process_time() - started < seconds
+    assert found[-1].end == len(buffer)
 
 
 @settings(max_examples=60, deadline=None)

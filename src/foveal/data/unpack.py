@@ -28,6 +28,7 @@ from foveal.progress import track
 _KEPT_FREE = 64 << 20  # bytes of the disk that are left to others
 _TICK = 1_000_000  # bytes: progress counts megabytes
 _ASIDE = ".part"
+_ELSEWHERE = "Let XDG_CACHE_HOME name a folder on a disk where that works."
 _LOOKED_AT = 1000  # members that tell what an archive holds
 
 
@@ -46,9 +47,8 @@ def unpacked(path: Path, said: list[str]) -> Path:
             _unpack(path, target)
     except OSError as error:
         raise UserError(
-            f"can't be written: {error.strerror}", str(error.filename or target.parent),
-            "Let XDG_CACHE_HOME name a folder that can be.",
-        ) from error  # fmt: skip
+            f"can't be written: {error.strerror}", str(error.filename or target.parent), _ELSEWHERE
+        ) from error
     said.append(f"{path.name} is unpacked in {target}" + (", from an earlier time" if before else ""))
     return _inner(target, _stem(path))
 
@@ -116,7 +116,10 @@ def _unpack(path: Path, target: Path) -> None:
             try:
                 stack.enter_context(lock(locks / target.name, "another process unpacks this archive"))
                 break
-            except UserError:
+            except UserError as error:
+                cause = error.__cause__
+                if isinstance(cause, OSError) and not isinstance(cause, BlockingIOError | PermissionError):
+                    raise UserError(f"no file can be locked: {cause.strerror}", str(locks), _ELSEWHERE) from error
                 if not told:
                     print(f"waiting for another process that unpacks {path.name}", file=sys.stderr, flush=True)
                 told = True

@@ -13,6 +13,7 @@ the lists and their class map. Classes are named by ``class-name`` and ``class-m
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -45,6 +46,7 @@ _REF, _METADATA = "-ref", "-metadata"
 _BEGINNING = 1_000_000  # bytes in which the first line ends
 _LOOKED_AT = 100  # lines that tell which attribute is the label
 _LARGEST_CLASS = 100_000  # beyond it an id is no class, and no names are made up
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _TEACH = (
     'A line is {"source-ref": "photos/1.jpg", "class": 0}: a picture, and its label as number, name, list, or with'
     " boxes."
@@ -325,7 +327,7 @@ def _value(line: _Line, attribute: str) -> Any:
 
 def _as_numbers(labels: list[Label]) -> list[Label]:
     """Ground Truth writes class numbers as text: numbers, where all labels are such."""
-    if all(isinstance(label, int) or (isinstance(label, str) and label.isdecimal()) for label in labels):
+    if all(isinstance(label, int) or (isinstance(label, str) and _NUMBER.fullmatch(label)) for label in labels):
         return [int(label) for label in labels if not isinstance(label, tuple)]
     return labels
 

@@ -87,7 +87,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-def open_buffer(path: Path) -> Buffer:
+def open_buffer(path: Path) -> bytes | mmap:
     """Map a file into memory for reading; an empty file gives ``b""``. Raises UserError when it can't be opened."""
     try:
         with path.open("rb") as file:

@@ -17,11 +17,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from mmap import mmap
 from typing import NamedTuple, Protocol
 
-from foveal.formats.recordio import Buffer, Damage
+from foveal.formats.recordio import Damage
 
 BLOCK = 512  # bytes
+Buffer = bytes | mmap
 _LONGEST_NAME = 65_536  # bytes of a long name, or of everything that POSIX's extended header says
 _MAGIC = b"ustar"
 _RECORD = re.compile(rb"(\d{1,6}) ([^=\n]+)=")

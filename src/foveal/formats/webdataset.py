@@ -40,8 +40,8 @@ from foveal.formats.jsonlabels import (
     number_labels,
 )
 from foveal.formats.pictures import LONGEST_PATH, SUFFIXES, is_hidden, short, shown
-from foveal.formats.recordio import Buffer, open_buffer
-from foveal.formats.tar import Member, scan, walk
+from foveal.formats.recordio import open_buffer
+from foveal.formats.tar import Buffer, Member, scan, walk
 from foveal.records import BadRecord, Boxes, Labels, Sample, TaskName
 
 _LOOKED_AT = 300  # members that tell whether a tar file is a shard
