@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from foveal.data.boxes import to_pixels
 from foveal.data.check import with_area
 from foveal.data.convert import convert
-from foveal.data.decode import decode_upright, read_header
+from foveal.data.decode import read_header
 from foveal.data.fractions import to_upright
 from foveal.data.recognise import open_data
 from foveal.data.targets import TARGETS
+from foveal.formats.writing import Entry, boxes_in
 from foveal.records import Boxes, Dataset, Reading, Sample
 
 
@@ -79,9 +79,10 @@ def label(sample: Sample, names: tuple[str, ...]) -> list[object]:
 
 
 def upright(boxes: Boxes, picture: bytes) -> Boxes:
+    """In pixels of the upright picture, cut to it."""
     header = read_header(picture)
     placed = to_upright(boxes, picture, header)
-    return placed if placed.unit == "pixel" else to_pixels(placed, decode_upright(picture, 1))
+    return boxes_in(Entry(0, "", (header.width, header.height), 3, placed), "pixel")
 
 
 def farthest(a: list[list[object]], b: list[list[object]]) -> float:

@@ -39,11 +39,13 @@ def picture(number):
     mode = "L" if number == 5 else "RGB"
     shape = (height, width) if mode == "L" else (height, width, 3)
     kept = io.BytesIO()
-    options = {}
-    if number == 6:  # stored lying on its side: upright it is 31 x 40 where the sizes above say 40 x 31
-        options["exif"] = Image.Exif()
-        options["exif"][0x0112] = 1
-    Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(kept, KINDS[number], **options)
+    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+    if number == 6:  # stored lying on its side; upright it has the size above
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(kept, KINDS[number], exif=exif)
+    else:
+        Image.fromarray(pixels).save(kept, KINDS[number])
     return kept.getvalue()
 
 

@@ -24,6 +24,7 @@ from foveal.data.reencode import Encoding
 from foveal.data.selection import Choice
 from foveal.data.targets import TARGETS
 from foveal.errors import UserError
+from foveal.files import lock
 from foveal.formats.recordio import content, open_buffer, scan
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -404,6 +405,8 @@ def test_unreadable_pictures_are_named_skipped_and_bounded(tmp_path):
         "is not a picture of a known kind\n"
         f"Mend or drop those that {tmp_path}/strict.bad_records.jsonl names, or raise bad_records_limit."
     )
+    with pytest.raises(UserError, match="2 of 40 pictures can't be read"):
+        convert(data, tmp_path / "strict", "lst", bad_records_limit=0.03, quiet=True)
     convert(data, tmp_path / "strict", "lst", bad_records_limit=0.5, quiet=True)  # goes on where it stopped
     assert tree(tmp_path / "strict") == tree(out)
 
@@ -607,3 +610,22 @@ def test_a_split_without_a_readable_picture(tmp_path):
         "none of its test pictures can be read; the first: T/in/part1/3 x.tif: is not a picture of a known kind\n"
         "Look at the files: they must be pictures that Pillow opens."
     )
+
+
+@pytest.mark.parametrize("name", ["Type", "file name", "split"])
+def test_classes_that_can_not_be_columns_beside_others(tmp_path, name):
+    data = little.dataset(tmp_path / "in", "multi-label")
+    assert fails(tmp_path, data, form="csv", choice=Choice(renamed={"cat": name})) == (
+        f"T/in: the class {name!r} can't be a column of 0 and 1: tables have other things in one called so\n"
+        "Rename it: --map OLD=NEW."
+    )
+
+
+def test_two_at_once_in_one_place_are_refused(tmp_path):
+    data = little.dataset(tmp_path / "in", "classes")
+    with lock(tmp_path / "out.partial", ""), pytest.raises(UserError) as caught:
+        convert(data, tmp_path / "out", "lst", quiet=True)
+    assert str(caught.value) == (
+        f"{tmp_path}/out.partial: it is being written by another process\nWait for it, or name another output folder."
+    )
+    convert(data, tmp_path / "out", "lst", quiet=True)

@@ -187,6 +187,26 @@ def test_what_a_form_has_no_use_for_is_refused(tmp_path, reading, told):
     with pytest.raises(UserError) as caught:
         open_data(make(tmp_path, "cat/1.jpg"), reading=reading)
     assert str(caught.value) == told
+    with pytest.raises(UserError, match="file_column is given, and has no meaning for data of the form folder"):
+        open_data(tmp_path, file_column="file")
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "reading"),
+    [
+        ("file,label\n1.jpg,cat\n", "unit", Reading(unit="pixel")),
+        ("file,cat,dog\n1.jpg,1,1\n", "separator", Reading(separator=";")),
+        ("file,x1,y1,x2,y2,class\n1.jpg,1,1,9,9,cat\n", "separator", Reading(separator=";")),
+    ],
+)
+def test_what_a_table_has_no_use_for_is_refused(tmp_path, header, name, reading):
+    make(tmp_path, "1.jpg")
+    (tmp_path / "all.csv").write_text(header)
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path / "all.csv", task=None, reading=reading)
+    assert str(caught.value) == (
+        f"{tmp_path}/all.csv: {name} is given, and has no meaning for what this table carries\nLeave it out."
+    )
 
 
 def given(**options):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from foveal.errors import UserError
+from foveal.errors import BadPicture, UserError
+from foveal.formats import keptindex, recsource
 from foveal.formats.imagerecord import pack
-from foveal.formats.recordio import frame, write_records
+from foveal.formats.keptindex import Index
+from foveal.formats.recordio import content, frame, open_buffer, scan, write_records
 from foveal.formats.recsource import RecordSource
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -154,3 +160,183 @@ def test_raw_records_are_no_pictures(tmp_path):
     (tmp_path / "pipe.rec").write_bytes(frame(b"\xff\xd8\xff\xe0" + b"x" * 40) + frame(b"3"))
     with pytest.raises(UserError, match=r"pipe\.rec, byte 0: .* labels are announced"):
         RecordSource([tmp_path / "pipe.rec"])
+
+
+def test_labels_of_any_number_are_read_from_one_file(tmp_path):
+    labels = [1.0, np.array([2, 5, 0.5], np.float32), np.array([], np.float32), 7.0, np.arange(40, dtype=np.float32)]
+    write_records(tmp_path / "a.rec", ((row, pack(b"x" * row, label, row)) for row, label in enumerate(labels)))
+    source = RecordSource([tmp_path / "a.rec"])
+    offsets = source.labels().offsets.tolist()
+    read = [source.labels().values[start:end].tolist() for start, end in pairwise(offsets)]
+    assert read == [[1], [2, 5, 0.5], [0], [7], list(range(40))]
+    assert [np.atleast_1d(source.read(row).label).tolist() for row in range(5)] == read
+
+
+def test_a_payload_is_the_record_without_a_copy():
+    path = FIXTURES / "recordio" / "magic_packed.rec"
+    source, buffer = RecordSource([path]), open_buffer(path)
+    wanted = [content(buffer, record) for record in scan(buffer)]
+    assert [bytes(source.payload(row)) for row in range(len(source))] == wanted
+    with pytest.raises(IndexError):
+        source.payload(len(source))
+
+
+def test_a_record_that_is_overwritten_after_opening_is_a_bad_picture(tmp_path):
+    write_records(tmp_path / "a.rec", ((row, pack(b"picture", row, row)) for row in range(3)))
+    source = RecordSource([tmp_path / "a.rec"])
+    with (tmp_path / "a.rec").open("r+b") as file:
+        file.seek(40)
+        file.write(b"junk")
+    with pytest.raises(BadPicture) as caught:
+        source.read(1)
+    assert str(caught.value) == (
+        "a.rec, record 2 at byte 40: no record starts here: found 6a756e6b instead of 0a23d7ce"
+    )
+
+
+def test_a_file_of_raw_records_is_refused_before_all_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(recsource, "_MOST_BAD", 100)
+    (tmp_path / "pipe.rec").write_bytes(frame(pack(b"x", 1, 0)) + frame(b"raw") * 5000)
+    with pytest.raises(UserError) as caught:
+        RecordSource([tmp_path / "pipe.rec"])
+    assert str(caught.value) == (
+        "Unable to parse record. Please make sure input data is in correct recordio format.\n"
+        f"{tmp_path}/pipe.rec: over 100 records can't be read, more than can be; the first: "
+        "pipe.rec, byte 36: 3 bytes are too few for the image header, which has 24\n"
+        "Make the file from labelled pictures with `foveal pack`."
+    )
+
+
+MEMORY = """
+import random, sys
+from pathlib import Path
+from foveal.formats import recsource
+from foveal.formats.recsource import RecordSource
+def private():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1024
+recsource.MAPPED = 16 << 20
+source = RecordSource([Path(sys.argv[1])])
+before = most = private()
+for row in random.Random(0).choices(range(len(source)), k=3000):
+    source.read(row)
+    if row % 10 == 0:
+        most = max(most, private())
+print(most - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
+def test_reading_a_large_file_does_not_fill_the_memory(tmp_path):
+    picture = os.urandom(60_000)
+    write_records(tmp_path / "a.rec", ((row, pack(picture, row % 3, row)) for row in range(2000)), index=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "a.rec")], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 24  # MiB, of a file of 114
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file whose index is worth keeping, and the folder where it is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(keptindex, "WORTH", 1000)
+    labels = [1.0, 2.0, np.array([1, 0], np.float32)] * 20
+    write_records(tmp_path / "a.rec", ((row, pack(b"picture", label, row)) for row, label in enumerate(labels)))
+    with (tmp_path / "a.rec").open("ab") as file:
+        file.write(b"end")
+    return tmp_path / "a.rec", tmp_path / "cache" / "foveal" / "indices"
+
+
+def unread(*_):
+    raise AssertionError("the file is read again")
+
+
+def test_the_index_of_a_large_file_is_kept(large, monkeypatch):
+    path, folder = large
+    first = RecordSource([path])
+    assert [entry.name[:6] for entry in folder.iterdir()] == ["a.rec-"]
+    monkeypatch.setattr(recsource, "records", unread)
+    second = RecordSource([path])
+    assert second.fingerprint() == first.fingerprint()
+    assert second.bad == first.bad != ()
+    assert [second.read(row).key for row in range(60)] == [first.read(row).key for row in range(60)]
+
+
+def test_the_index_of_a_small_file_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    RecordSource([FIXTURES / "formats" / "cls.rec"])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_kept_index_does_not_outlive_a_change_of_its_file(large):
+    path, _ = large
+    RecordSource([path])
+    stat = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(content[:12] + np.float32(5).tobytes() + content[16:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as rsync and cp -p do
+    assert RecordSource([path]).labels().values[0] == 5
+
+
+def test_a_kept_index_does_not_serve_another_file_of_that_name(large):
+    path, _ = large
+    RecordSource([path])
+    write_records(path.with_name("b.rec"), ((row, pack(b"picture", 3, row)) for row in range(61)))
+    os.replace(path.with_name("b.rec"), path)
+    assert set(RecordSource([path]).labels().values.tolist()) == {3}
+
+
+def test_a_kept_index_that_tells_other_records_is_passed_over(large):
+    path, folder = large
+    wanted = RecordSource([path]).fingerprint()
+    kept = next(folder.iterdir())
+    line, rest = kept.read_bytes().split(b"\n", 1)
+    for spoilt in (
+        b"",
+        b"\n" + rest,
+        line + b"\n" + rest[:-1],
+        b"[]\n" + rest,
+        line.replace(b'"records": 60', b'"records": -1') + b"\n" + rest,
+        line.replace(b'"records": 60', b'"records": 1e99') + b"\n" + rest,
+        line + b"\n" + rest[8:] + rest[:8],
+        line + b"\n" + b"\xff" * 8 + rest[8:],
+        line + b"\n" + rest[:-4] + b"\0\0\0\0",
+        line + b"\n" + rest[: 8 * 60] + b"\2" + rest[8 * 60 + 1 :],
+        line + b"\n" + rest[: 12 * 60] + b"\0\0\x40\x40" + rest[12 * 60 + 4 :],
+    ):
+        kept.write_bytes(spoilt)
+        assert RecordSource([path]).fingerprint() == wanted
+
+
+@pytest.mark.parametrize("place", ["file", "unwritable"])
+def test_a_cache_that_cannot_be_written_costs_only_time(large, place, tmp_path, monkeypatch):
+    path, _ = large
+    if place == "file":
+        (tmp_path / "cache").write_text("")
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    assert len(RecordSource([path])) == 60
+
+
+def test_indices_that_were_not_used_for_long_make_room(large, monkeypatch):
+    path, folder = large
+    RecordSource([path])
+    size = next(folder.iterdir()).stat().st_size
+    os.utime(next(folder.iterdir()), (1e9, 1e9))
+    monkeypatch.setattr(keptindex, "KEPT", int(2.5 * size))
+    for number, name in enumerate(("b.rec", "c.rec", "d.rec")):
+        path.with_name(name).write_bytes(path.read_bytes())
+        RecordSource([path.with_name(name)])
+        for entry in folder.glob(f"{name}-*"):
+            os.utime(entry, (1e9 + number, 1e9 + number))
+    assert sorted(entry.name[:5] for entry in folder.iterdir()) == ["c.rec", "d.rec"]
+
+
+def test_an_index_of_a_file_that_changed_while_it_was_read_is_not_kept(large):
+    path, folder = large
+    before = keptindex.identity(path)
+    with path.open("ab") as file:
+        file.write(b"more")
+    keptindex.keep(path, Index(), before)
+    assert not folder.exists()

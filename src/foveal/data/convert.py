@@ -37,7 +37,7 @@ from foveal.formats.recordio import frame
 from foveal.formats.write_lst import label_numbers
 from foveal.formats.write_webdataset import END_OF_TAR, SHARD_BYTES, shard_name, webdataset_sample
 from foveal.formats.write_yolo import write_yolo_yaml
-from foveal.formats.writing import SUFFIX_OF_KIND, Entry, Names
+from foveal.formats.writing import Entry, Names, suffix_of
 from foveal.progress import track
 from foveal.records import BadRecord, Boxes, BoxSource, Dataset
 
@@ -86,7 +86,7 @@ def convert(
     """
     parts, classes, said = select(dataset, choice or Choice())
     layout = lay_out(out, form, dataset.task, [part.split for part in parts])
-    check_class_names(classes.names, dataset.train.origin, layout.form)
+    check_class_names(classes.names, dataset.train.origin, layout.form, dataset.task)
     job = _Job(layout, classes, encoding, max(map(_object_width, parts)))
     with lock(out.with_name(out.name + ".partial"), "it is being written by another process"):
         stage = Stage(out, _describe(job, parts))
@@ -102,7 +102,9 @@ def convert(
             stage.close()
         _put_in_place(out, layout, stage)
     said += [line for part in _sources(parts) if part.checked is not None for line in part.checked.said]
-    written = [f"{out}: {layout.form}, " + ", ".join(f"{count:,} {split}" for split, count in counts.items())]
+    places = [f"{out.parent / layout.base(split)}{out.suffix}" for split in counts] if layout.stem else [str(out)]
+    told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    written = [f"{', '.join(places)}: {layout.form}, {told}"]
     return ConvertReport(layout.form, counts, tuple(bad), (*said, *written, *lines))
 
 
@@ -182,6 +184,8 @@ def _write_pictures(
 ) -> None:
     total = sum(len(part.rows) for part in parts)
     bad = [_bad_of(line) for line in stage.entries() if "bad" in line]
+    if len(bad) > limit * total:
+        raise _too_many(bad, total, limit, out)
     folders = {part.split: stage.data / job.layout.pictures(part.split) for part in parts}
     container = Container(stage.data, stage.last) if job.layout.target.container else None
     tasks = (task for number, task in enumerate(_tasks(parts, job)) if number >= stage.done)
@@ -249,8 +253,7 @@ def _make(task: _Task, job: _Job) -> _Made:
             picture, header = done.picture, Header(*done.size, done.kind, done.grey)
     except BadPicture as error:
         return _Made(b"", None, BadRecord(error.where or where, error.what), {})
-    suffix = SUFFIX_OF_KIND.get(header.kind, "." + header.kind.lower())
-    file = task.stem + suffix
+    file = task.stem + suffix_of(header.kind)
     if job.layout.form == "folder":
         assert isinstance(label, int)
         file = f"{job.classes.names[label]}/{file}"

@@ -37,7 +37,7 @@ CLASSES_FILE = "classes.txt"
 _MEANT_FOR = {
     "labels": ("csv",), "label_attribute": ("manifest",), "label_format": ("manifest",), "columns": ("boxes",),
     "separator": ("csv", "boxes"), "unit": ("csv", "boxes"), "names": ("recordio", "lst", "manifest", "boxes"),
-    "group_column": ("csv",), "idx": ("recordio",),
+    "group_column": ("csv",), "idx": ("recordio",), "file_column": ("csv",), "label_column": ("csv", "imagefolder"),
 }  # fmt: skip
 _LARGEST_CLASS = 100_000  # beyond it a label is no class number, and no names are made up
 
@@ -105,7 +105,7 @@ def open_data(
     names = _classes_beside(path, parts["train"])
     if names is not None:
         opening.said.append(f"{CLASSES_FILE} names {len(names):,} classes")
-    _check_reading(options.reading, parts["train"].form)
+    _check_options(options, parts["train"].form)
     sources = _read_train(opening, parts["train"], names, channel)
     train = sources["train"]
     for split, given in (("validation", validation), ("test", test)):
@@ -145,10 +145,11 @@ def _check_form(form: str | None, task: str | None) -> None:
         raise UserError(f"data of the form {form} has no boxes", "form", TEACH_BOXES, setting="form")
 
 
-def _check_reading(reading: Reading, form: str) -> None:
+def _check_options(options: Options, form: str) -> None:
     """Raises UserError for what has no meaning for data of this form."""
     for name, forms in _MEANT_FOR.items():
-        if getattr(reading, name) and form not in forms:
+        given = options if hasattr(options, name) else options.reading
+        if getattr(given, name) and form not in forms:
             told = f"{name} is given, and has no meaning for data of the form {form}"
             raise UserError(told, name, f"It is for {', '.join(forms)}: leave it out, or give --format.", setting=name)
 

@@ -28,6 +28,7 @@ def open_table(path: Path, options: Options, said: list[str]) -> AnyTable:
     if options.task == "boxes" or (options.task is None and not reading.labels and has_boxes(path)):
         if not has_boxes(path):
             raise UserError("it has no columns of boxes", str(path), TEACH_BOXES)
+        _refuse(path, labels=reading.labels, separator=reading.separator)
         boxes = read_box_table(
             path,
             root=root,
@@ -48,8 +49,17 @@ def open_table(path: Path, options: Options, said: list[str]) -> AnyTable:
         several={"multi-label": True, "classes": False}.get(options.task or ""),
         group_column=reading.group_column,
     )
+    _refuse(path, unit=reading.unit, separator=reading.separator if table.columns.classes else None)
     said.append(_line(table))
     return table
+
+
+def _refuse(path: Path, **unused: object) -> None:
+    """Raises UserError for what is given and has no meaning for what this table carries."""
+    for name, value in unused.items():
+        if value:
+            told = f"{name} is given, and has no meaning for what this table carries"
+            raise UserError(told, str(path), "Leave it out.", name)
 
 
 def carried(table: AnyTable) -> TaskName:

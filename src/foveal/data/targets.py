@@ -12,6 +12,7 @@ from foveal.data.selection import SHORT
 from foveal.errors import UserError
 from foveal.formats.pictures import is_hidden, short
 from foveal.formats.splits import SPLITS
+from foveal.formats.table import FILE_COLUMNS, GROUP_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, usual_name
 from foveal.formats.write_coco import write_coco
 from foveal.formats.write_lst import write_lst
 from foveal.formats.write_manifest import write_manifest
@@ -61,6 +62,7 @@ BY_SUFFIX = {
     ".rec": "recordio", ".lst": "lst", ".csv": "csv", ".json": "coco", ".manifest": "manifest", ".tar": "webdataset",
 }  # fmt: skip
 """Forms that a path without ``form`` asks for; the split's file is then that path itself."""
+_COLUMNS = frozenset((*FILE_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *GROUP_COLUMNS))
 _CARRY = {"classes": "one class a picture", "multi-label": "several labels a picture", "boxes": "boxes"}
 
 
@@ -123,8 +125,9 @@ def lay_out(out: Path, form: str | None, task: TaskName, splits: Sequence[str]) 
     return Layout(wanted, target, stem, tuple(splits))
 
 
-def check_class_names(names: Sequence[str], where: str, form: str = "") -> None:
-    """Raises UserError for a name that can't be a line of ``classes.txt``, or for ``folder`` the name of a folder.
+def check_class_names(names: Sequence[str], where: str, form: str = "", task: TaskName = "classes") -> None:
+    """Raises UserError for a name that can't be a line of ``classes.txt``, the name of a folder (``folder``), or that
+    of a column among others (``csv``, several labels).
 
     Lines are read without the blanks at their ends.
     """
@@ -143,3 +146,6 @@ def check_class_names(names: Sequence[str], where: str, form: str = "") -> None:
         ):
             told = f"the class {short(name)!r} can't be the name of a folder of pictures"
             raise UserError(told, where, "Rename it: --map OLD=NEW. (Slashes, hidden names and names of splits.)")
+        if form == "csv" and task == "multi-label" and usual_name(name) in _COLUMNS:
+            told = f"the class {short(name)!r} can't be a column of 0 and 1: tables have other things in one called so"
+            raise UserError(told, where, "Rename it: --map OLD=NEW.")

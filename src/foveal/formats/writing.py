@@ -22,12 +22,11 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.formats.pictures import is_hidden
+from foveal.formats.pictures import SUFFIXES, is_hidden
 from foveal.records import Boxes, Label
 
 LONGEST_STEM = 180  # bytes of UTF-8 of a picture's name without suffix; file systems take 255 with it
-SUFFIX_OF_KIND = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "JPEG2000": ".jp2", "PPM": ".ppm"}
-"""Suffixes of Pillow's kinds of pictures, where these aren't the kind itself in lower case."""
+_SUFFIX_OF_KIND = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2", "SUN": ".ras"}
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,12 @@ def text_file(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         yield file
+
+
+def suffix_of(kind: str) -> str:
+    """The suffix of one of Pillow's kinds of pictures, ``.jpg`` for those that have none by which they are found."""
+    suffix = _SUFFIX_OF_KIND.get(kind, "." + kind.lower())
+    return suffix if suffix in SUFFIXES else ".jpg"
 
 
 class Names:
