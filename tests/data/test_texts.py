@@ -92,6 +92,13 @@ def test_a_table_of_0_and_1_beside_folders_of_bare_pictures_describes_them(tmp_p
     )
 
 
+def test_a_table_of_marks_beside_folders_of_classes_is_no_label(tmp_path):
+    make(tmp_path, "cat/1.jpg", "dog/2.jpg")
+    (tmp_path / "notes.csv").write_text("file,flash,blurred\ncat/1.jpg,1,0\ndog/2.jpg,1,1\n")
+    assert open_data(tmp_path, task=None).train.form == "folder"
+    assert open_data(tmp_path, task=None, reading=Reading(labels=("flash", "blurred"))).task == "multi-label"
+
+
 def test_multilabel_photos_open_with_the_counts_of_their_readme(tmp_path, shared):
     folder = shared / "data" / "multilabel-photos"
     for split in ("train", "test"):
@@ -143,6 +150,16 @@ def test_a_text_of_boxes_is_read_by_its_columns_and_named(tmp_path):
     assert "classes as given with --names, in the order of their numbers" in data.said
     unnamed = open_data(tmp_path, task="boxes", form="boxes", reading=Reading(columns=reading.columns))
     assert (unnamed.class_names, unnamed.named) == (("0", "1", "2", "3", "4"), False)
+
+
+def test_a_text_of_all_pictures_may_be_named_itself_with_the_folder_of_the_pictures(tmp_path):
+    make(tmp_path, "photos/1.jpg", "lists/x")
+    (tmp_path / "lists/all.txt").write_text("1.jpg 1 2 30 40 cat\n")
+    reading = Reading(columns=("file", "x1", "y1", "x2", "y2", "class"))
+    data = open_data(tmp_path / "lists/all.txt", task=None, root=tmp_path / "photos", reading=reading)
+    assert (data.train.where(0), data.class_names) == (f"{tmp_path}/photos/1.jpg (all.txt, line 1)", ("cat",))
+    with pytest.raises(UserError, match="this text doesn't say to which pictures its boxes belong"):
+        open_data(tmp_path / "lists/all.txt", task=None, reading=Reading(columns=reading.columns[1:]))
 
 
 def test_names_for_classes_that_have_some_are_refused(tmp_path):

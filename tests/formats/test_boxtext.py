@@ -112,6 +112,9 @@ def test_one_text_may_hold_the_boxes_of_all_pictures(tmp_path):
     make(
         tmp_path, boxes_csv="a.jpg,1,2,3,4,cat\nb.jpg,,,,,\na.jpg,5,6,7,8,dog\nz.jpg,1,2,3,4,cat\n,1,2,3,4,cat\nc.jpg\n"
     )
+    with (tmp_path / "boxes.csv").open("a") as file:
+        file.write("d.jpg,1,2,3,4,cat\nd.jpg,1,x,3,4,cat\n")
+    make(tmp_path, images__d_jpg="")
     source, _ = opened(tmp_path, columns=("file", *CORNERS), separator=",")
     assert source.files == ("a.jpg", "b.jpg", "c.jpg")
     assert [len(source.boxes(row).cls) for row in range(3)] == [2, 0, 0]
@@ -119,6 +122,7 @@ def test_one_text_may_hold_the_boxes_of_all_pictures(tmp_path):
     assert [(bad.where, bad.reason) for bad in source.bad] == [
         ("boxes.csv, line 5", "it names no file: ',1,2,3,4,cat'"),
         ("boxes.csv, line 4", f"the picture z.jpg isn't in {tmp_path}/images"),
+        (f"{tmp_path}/boxes.csv, line 8", "field 3 is 'x', no number"),
     ]
 
 

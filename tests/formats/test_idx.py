@@ -7,14 +7,18 @@ import struct
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foveal.cli.inspect import command
+from foveal.data.recognise import open_data
 from foveal.errors import UserError
 from foveal.formats.idx import read_idx, read_listed
 from foveal.formats.imagerecord import pack
 from foveal.formats.recordio import Damage, fetching, frame, open_buffer, write_records
 from foveal.formats.recsource import RecordSource
+from foveal.records import Reading
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "recordio"
 CASES = json.loads((FIXTURES / "broken_idx.json").read_text())
@@ -189,3 +193,39 @@ def test_a_raw_record_that_an_index_lists_is_left_out(tmp_path):
     assert [(bad.where, bad.reason) for bad in source.bad] == [
         ("a.rec, byte 36", "3 bytes are too few for the image header, which has 24")
     ]
+
+
+def test_open_data_reads_an_index_where_it_is_asked_to(tmp_path):
+    path = listing(tmp_path, (FIXTURES / "idx_missing.idx").read_bytes())
+    assert len(open_data(path).train) == 6
+    data = open_data(path, reading=Reading(idx=True))
+    assert len(data.train) == 3
+    assert data.said[-1] == (
+        "train: 2 left out; the first: a.rec, byte 40: a.idx lists no record in the 44 bytes from here"
+    )
+
+
+def test_the_option_idx_reads_the_index_beside_every_file(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        listing(tmp_path / name, (FIXTURES / "idx_ok.idx").read_bytes())
+        for suffix in ("rec", "idx"):
+            (tmp_path / name / f"a.{suffix}").rename(tmp_path / f"train-{name}.{suffix}")
+    assert len(open_data(tmp_path, reading=Reading(idx=True)).train) == 12
+    (tmp_path / "train-two.idx").write_text("0\t4\n")
+    done = CliRunner().invoke(command, [str(tmp_path), "--idx"])
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == (
+        f"{tmp_path}/train-two.idx, line 1: no record starts at byte 4: found 1f000000 instead of 0a23d7ce\n{MEND}"
+    )
+
+
+def test_an_index_has_no_meaning_for_other_data(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError) as caught:
+        open_data(tmp_path, reading=Reading(idx=True))
+    assert str(caught.value) == (
+        "idx: idx is given, and has no meaning for data of the form folder\n"
+        "It is for recordio: leave it out, or give --format."
+    )

@@ -44,6 +44,10 @@ def test_several_labels_a_line_are_kept(folder):
     assert source.read(0).label.tolist() == [1, 0, 1]
 
 
+def test_a_number_that_is_too_large_is_left_to_the_check_of_labels(folder):
+    assert read_lst(write(folder, "0\t1e300\tcats/1.jpg\n")).labels().values.tolist() == [float("inf")]
+
+
 def test_a_picture_named_twice_has_two_keys(folder):
     source = read_lst(write(folder, "0\t1\tcats/1.jpg\n1\t0\tcats/1.jpg\n"))
     assert [source.read(row).key for row in range(2)] == ["cats/1.jpg (line 1)", "cats/1.jpg (line 2)"]

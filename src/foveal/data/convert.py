@@ -10,38 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from foveal.data.decode import Header, read_header
-from foveal.data.fractions import fractions_of, to_upright
-from foveal.data.pack import MXNET_READS, has_marks
+from foveal.data.pack import has_marks
 from foveal.data.recognise import CLASSES_FILE
-from foveal.data.reencode import Encoding, follow, reencode
-from foveal.data.selection import Choice, Classes, Part, picture_name, select
-from foveal.data.staging import Container, Stage
+from foveal.data.reencode import Encoding
+from foveal.data.remake import Job, Made, Task, remake, tasks
+from foveal.data.selection import Choice, Part, select
+from foveal.data.staging import Container, Stage, entry_line, entry_of
 from foveal.data.targets import Layout, check_class_names, lay_out
 from foveal.data.threads import in_order
-from foveal.errors import BadPicture, UserError
+from foveal.errors import UserError
 from foveal.files import lock, sync, write_text
-from foveal.formats.boxlabels import BoxLabelSource, box_label
 from foveal.formats.imagerecord import pack as pack_record
 from foveal.formats.recordio import frame
 from foveal.formats.write_lst import label_numbers
 from foveal.formats.write_webdataset import END_OF_TAR, SHARD_BYTES, shard_name, webdataset_sample
 from foveal.formats.write_yolo import write_yolo_yaml
-from foveal.formats.writing import Entry, Names, suffix_of
 from foveal.progress import track
-from foveal.records import BadRecord, Boxes, BoxSource, Dataset
-
-_CUT = 0.5  # pixels that a box reaches beyond its picture before it is told
+from foveal.records import BadRecord, Dataset
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ def convert(
     parts, classes, said = select(dataset, choice or Choice())
     layout = lay_out(out, form, dataset.task, [part.split for part in parts])
     check_class_names(classes.names, dataset.train.origin, layout.form, dataset.task)
-    job = _Job(layout, classes, encoding, max(map(_object_width, parts)))
+    job = Job(layout, classes, encoding, max(map(_object_width, parts)))
     with lock(out.with_name(out.name + ".partial"), "it is being written by another process"):
         stage = Stage(out, _describe(job, parts))
         try:
@@ -108,34 +99,6 @@ def convert(
     return ConvertReport(layout.form, counts, tuple(bad), (*said, *written, *lines))
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is to be done with each picture; ``width``: numbers of an object in a record's label."""
-
-    layout: Layout
-    classes: Classes
-    encoding: Encoding | None
-    width: int
-
-
-class _Task(NamedTuple):
-    """One picture: its number in its split, its row in the source, and its name without suffix."""
-
-    part: Part
-    number: int
-    row: int
-    stem: str
-
-
-class _Made(NamedTuple):
-    """A picture that is ready to be written, and what is to be told of it; or why there is none (``bad``)."""
-
-    picture: bytes
-    entry: Entry | None
-    bad: BadRecord | None
-    told: Mapping[str, int]
-
-
 def _object_width(part: Part) -> int:
     """5, or 6 where objects are difficult or crowds: numbers of an object in a record."""
     return 5 + int(has_marks(part.source))
@@ -146,7 +109,7 @@ def _sources(parts: Iterable[Part]) -> list[Part]:
     return list({id(part.source): part for part in parts}.values())
 
 
-def _describe(job: _Job, parts: list[Part]) -> str:
+def _describe(job: Job, parts: list[Part]) -> str:
     """A hash of everything that decides what is written."""
     digest = hashlib.sha256()
     encoding = None if job.encoding is None else asdict(job.encoding)
@@ -180,7 +143,7 @@ def _there(stage: Stage, path: str) -> UserError:
 
 
 def _write_pictures(
-    parts: list[Part], job: _Job, stage: Stage, limit: float, threads: int, quiet: bool, out: Path
+    parts: list[Part], job: Job, stage: Stage, limit: float, threads: int, quiet: bool, out: Path
 ) -> None:
     total = sum(len(part.rows) for part in parts)
     bad = [_bad_of(line) for line in stage.entries() if "bad" in line]
@@ -188,8 +151,8 @@ def _write_pictures(
         raise _too_many(bad, total, limit, out)
     folders = {part.split: stage.data / job.layout.pictures(part.split) for part in parts}
     container = Container(stage.data, stage.last) if job.layout.target.container else None
-    tasks = (task for number, task in enumerate(_tasks(parts, job)) if number >= stage.done)
-    made = in_order(lambda task: (task, _make(task, job)), tasks, threads)
+    waiting = (task for number, task in enumerate(tasks(parts, job)) if number >= stage.done)
+    made = in_order(lambda task: (task, remake(task, job)), waiting, threads)
     try:
         for task, done in track(made, total - stage.done, f"writing {job.layout.form}", quiet=quiet):
             line: dict[str, Any] = {"split": task.part.split}
@@ -205,7 +168,7 @@ def _write_pictures(
                 line["place"] = _append(container, done, job, task)
             else:
                 _write_file(folders[task.part.split] / done.entry.file, done.picture)
-            stage.note({**line, **_entry_line(done.entry), "told": dict(done.told)})
+            stage.note({**line, **entry_line(done.entry), "told": dict(done.told)})
     finally:
         if container is not None:
             container.close()
@@ -221,118 +184,7 @@ def _too_many(bad: list[BadRecord], total: int, limit: float, out: Path) -> User
     )
 
 
-def _tasks(parts: list[Part], job: _Job) -> Iterator[_Task]:
-    """All pictures in order, each with a name of its own: in its class for folders, else in all splits."""
-    names: defaultdict[int, Names] = defaultdict(Names)
-    for part in parts:
-        path = picture_name(part.source)
-        for number, row in enumerate(part.rows.tolist()):
-            called = f"{part.split}_{row:06d}." if path is None else path(row)
-            within = 0
-            if job.layout.form == "folder":
-                assert part.indices is not None
-                within = int(part.indices[row])
-                called = called.partition("/")[2] if part.source.form == "folder" else called
-            if job.layout.form == "webdataset":  # which takes a name's first point for that of the suffix
-                called = os.path.splitext(called)[0].replace(".", "_") + "."
-            yield _Task(part, number, row, names[within].stem(called))
-
-
-def _make(task: _Task, job: _Job) -> _Made:
-    """Read one picture with its label, and bring both into the form that is written."""
-    part, row = task.part, task.row
-    where = part.source.where(row)
-    try:
-        picture = part.source.read(row).picture
-        header = read_header(picture, where)
-        label, stored, told = _label(task, job, picture, header)
-        if job.encoding is not None:
-            done = reencode(picture, job.encoding, where)
-            if isinstance(label, Boxes):
-                label = follow(label, done)
-            picture, header = done.picture, Header(*done.size, done.kind, done.grey)
-    except BadPicture as error:
-        return _Made(b"", None, BadRecord(error.where or where, error.what), {})
-    file = task.stem + suffix_of(header.kind)
-    if job.layout.form == "folder":
-        assert isinstance(label, int)
-        file = f"{job.classes.names[label]}/{file}"
-    if not picture.startswith(MXNET_READS):
-        told["foreign"] = 1
-    group = None if part.groups is None else part.groups[row]
-    depth = 1 if header.grey else 3
-    entry = Entry(task.number, file, (header.width, header.height), depth, label, group, stored)
-    return _Made(picture, entry, None, told)
-
-
-def _label(
-    task: _Task, job: _Job, picture: bytes, header: Header
-) -> tuple[int | NDArray[np.float32] | Boxes, NDArray[np.float32] | None, dict[str, int]]:
-    """The new label of a picture, its label in records, and counts of what is to be told. Raises BadPicture."""
-    part, row = task.part, task.row
-    if part.indices is not None:
-        return int(part.indices[row]), None, {}
-    if part.sets is not None:
-        return part.sets[row], None, {}
-    assert part.checked is not None and isinstance(part.source, BoxSource)
-    boxes = part.checked.boxes[row]
-    boxes = _ours(boxes, job.classes.numbers)
-    upright = to_upright(boxes, picture, header, part.source.where(row))
-    told = {
-        "cut": _count_cut(boxes, (header.width, header.height)),
-        "gone": len(boxes.cls) - len(upright.cls),
-        "difficult": int((upright.difficult & ~upright.crowd).sum()),
-        "crowd": int(upright.crowd.sum()),
-        "empty": int(not len(upright.cls)),
-        "extra": int(boxes.extra.shape[1] > 1 and len(boxes.cls) > 0),
-    }
-    stored = None
-    if job.layout.form in ("recordio", "lst"):
-        if isinstance(part.source, BoxLabelSource):
-            stored = _stored(part.source, row, job.classes)
-        else:
-            stored = box_label(fractions_of(upright), job.width)
-    return upright, stored, {key: count for key, count in told.items() if count}
-
-
-def _ours(boxes: Boxes, numbers: NDArray[np.int64]) -> Boxes:
-    """Boxes with their new classes, without those of classes that are left out."""
-    kinds = numbers[boxes.cls]
-    keep = kinds >= 0
-    return replace(
-        boxes,
-        values=boxes.values[keep],
-        cls=kinds[keep],
-        difficult=boxes.difficult[keep],
-        crowd=boxes.crowd[keep],
-        extra=boxes.extra[keep],
-    )
-
-
-def _count_cut(boxes: Boxes, size: tuple[int, int]) -> int:
-    """How many boxes reach beyond the picture, where they are of it as it is."""
-    if boxes.of != "upright" or boxes.size not in (None, size):
-        return 0
-    unit = np.array([*size, *size]) if boxes.unit == "fraction" else np.ones(4)
-    values = boxes.values * unit
-    beyond = np.abs(values - np.clip(values, 0, np.array([*size, *size]))) > _CUT
-    return int(beyond.any(axis=1).sum())
-
-
-def _stored(source: BoxLabelSource, row: int, classes: Classes) -> NDArray[np.float32]:
-    """A label of records as it is stored, its classes the new ones."""
-    values = source.stored(row)
-    if classes.same:
-        return values
-    header = source.header(row)
-    rows = values[len(header) :].reshape(-1, int(header[1])).copy()
-    known = (rows[:, 0] >= 0) & (rows[:, 0] < len(classes.numbers))  # padding without area has the class -1
-    rows = rows[known]
-    rows[:, 0] = classes.numbers[rows[:, 0].astype(np.int64)]
-    return np.concatenate([header, rows[rows[:, 0] >= 0].reshape(-1)])
-
-
-def _append(container: Container, done: _Made, job: _Job, task: _Task) -> list[Any]:
+def _append(container: Container, done: Made, job: Job, task: Task) -> list[Any]:
     assert done.entry is not None
     base = job.layout.base(task.part.split)
     if job.layout.form == "recordio":
@@ -357,46 +209,7 @@ def _write_file(path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
 
-def _entry_line(entry: Entry) -> dict[str, Any]:
-    """An entry for the journal; float32 numbers survive as JSON to the bit."""
-    line: dict[str, Any] = {"number": entry.number, "file": entry.file, "size": entry.size, "depth": entry.depth}
-    label = entry.label
-    if isinstance(label, Boxes):
-        marks = zip(label.cls.tolist(), label.values.tolist(), label.difficult, label.crowd, strict=True)
-        rows = [[kind, *corners, int(difficult), int(crowd)] for kind, corners, difficult, crowd in marks]
-        line |= {"boxes": rows, "unit": label.unit}
-    else:
-        line["label"] = label.tolist() if isinstance(label, np.ndarray) else label
-    if entry.group is not None:
-        line["group"] = entry.group
-    if entry.stored is not None:
-        line["stored"] = entry.stored.tolist()
-    return line
-
-
-def _entry(line: Mapping[str, Any]) -> Entry:
-    """The entry of a line of the journal."""
-    size = (line["size"][0], line["size"][1])
-    label: Any = line.get("label")
-    if "boxes" in line:
-        rows = np.array(line["boxes"], dtype=np.float64).reshape(-1, 7)
-        label = Boxes(
-            values=rows[:, 1:5].astype(np.float32),
-            cls=rows[:, 0].astype(np.int64),
-            unit=line["unit"],
-            of="upright",
-            difficult=rows[:, 5] > 0,
-            crowd=rows[:, 6] > 0,
-            extra=np.zeros((len(rows), 0), dtype=np.float32),
-            size=size,
-        )
-    elif isinstance(label, list):
-        label = np.array(label, dtype=np.float32)
-    stored = np.array(line["stored"], dtype=np.float32) if "stored" in line else None
-    return Entry(line["number"], line["file"], size, line["depth"], label, line.get("group"), stored)
-
-
-def _write_annotations(job: _Job, stage: Stage) -> None:
+def _write_annotations(job: Job, stage: Stage) -> None:
     """Everything but pictures, from the journal; written anew when it was begun before."""
     layout, names = job.layout, job.classes.names
     for split in layout.splits:
@@ -410,7 +223,7 @@ def _write_annotations(job: _Job, stage: Stage) -> None:
                 "Look at the files: they must be pictures that Pillow opens.",
             )
         if layout.target.write is not None:
-            layout.target.write(stage.data, layout.base(split), layout.pictures(split), map(_entry, lines()), names)
+            layout.target.write(stage.data, layout.base(split), layout.pictures(split), map(entry_of, lines()), names)
         elif layout.form == "recordio":
             index = "".join(f"{line['number']}\t{line['place'][1]}\n" for line in lines())
             (stage.data / f"{layout.base(split)}.idx").write_text(index, encoding="utf-8")
@@ -442,7 +255,7 @@ def _bad_of(line: Mapping[str, Any]) -> BadRecord:
     return BadRecord(line["bad"][0], line["bad"][1])
 
 
-def _sum_up(parts: list[Part], job: _Job, stage: Stage) -> tuple[dict[str, int], list[BadRecord], list[str]]:
+def _sum_up(parts: list[Part], job: Job, stage: Stage) -> tuple[dict[str, int], list[BadRecord], list[str]]:
     """Pictures of each split, those left out, and lines about what the form doesn't express."""
     counts = dict.fromkeys(job.layout.splits, 0)
     bad: list[BadRecord] = []

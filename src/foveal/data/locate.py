@@ -200,7 +200,11 @@ def _box_file(path: Path, form: str, options: Options) -> dict[str, Place]:
         return {"all": Place(place.form, path, (options.root,)) if options.root is not None else place}
     if form == "yolo" and path.suffix.lower() in (".yaml", ".yml"):
         return yaml_places(path)
-    return {"all": boxtext_file(path, options.reading.columns)} if form == "boxes" else {}
+    if form == "boxes":
+        place = boxtext_file(path, options.reading.columns)
+        pictures = place.pictures if options.root is None else (options.root,)
+        return {"all": Place(form, path, pictures, place.listing)}
+    return {}
 
 
 def _box_folder(path: Path, form: str, options: Options) -> dict[str, Place]:
@@ -314,7 +318,7 @@ def _locate_whole(
     tables = [file for file in files if _form_by_name(file) == "csv" and (wanted or has_boxes(file))]
     classes = [folder for folder in folders if wanted and has_pictures(folder)]
     named = options.file_column, options.label_column, options.reading.labels
-    fitting = [table for table in tables if is_picture_table(table, *named)]
+    fitting = [table for table in tables if is_picture_table(table, *named, marked=not classes)]
     if options.form == "csv" or (options.form is None and (fitting or (tables and not classes))):
         if tables:
             return _one_form(path, "csv", fitting or tables)

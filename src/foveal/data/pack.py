@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +167,7 @@ def list_pictures(data: Dataset, out: Path, packing: Packing, parts: Sequence[Pa
         files = innermost(part.source)
         if not isinstance(files, FileSource | BoxFileSource):
             raise UserError("its pictures lie in records, and have no path to list", part.source.origin, "Pack it.")
-        lines, labels = [], part.source.labels()
+        lines, labels = [], _labels(part.source)
         for row in rows.tolist():
             label, _ = _label(part.source, labels, row, b"", None, job)
             lines.append(lst_line(_number(part.source, row), np.atleast_1d(label), files.files[row]))
@@ -293,7 +294,7 @@ def _make_folder(out: Path) -> None:
 
 def _records(source: Source, rows: Iterable[int], job: _Job) -> Iterator[tuple[int, bytes]]:
     """(number, payload) of each picture that can be read, in the order of ``rows``."""
-    labels = source.labels()
+    labels = _labels(source)
     for made in in_order(lambda row: _record(source, labels, row, job), rows, job.packing.threads):
         if isinstance(made, BadRecord):
             job.bad.append(made)
@@ -305,7 +306,7 @@ def _records(source: Source, rows: Iterable[int], job: _Job) -> Iterator[tuple[i
 
 
 def _record(
-    source: Source, labels: Labels, row: int, job: _Job
+    source: Source, labels: Labels | None, row: int, job: _Job
 ) -> tuple[int, bytes, list[tuple[list[str], str]]] | BadRecord:
     """Number and payload of one picture, and what is to be noted of it: (list, where)."""
     where = source.where(row)
@@ -322,6 +323,11 @@ def _record(
     return number, pack_record(picture if done is None else done.picture, label, number), told
 
 
+def _labels(source: Source) -> Labels | None:
+    """The labels of a source, None for boxes; asked once, for what is asked of a protocol takes its time."""
+    return None if isinstance(source, BoxSource) else source.labels()
+
+
 def _number(source: Source, row: int) -> int:
     """The number that a list gives a picture, else its row."""
     source = innermost(source)
@@ -330,11 +336,11 @@ def _number(source: Source, row: int) -> int:
 
 
 def _label(
-    source: Source, labels: Labels, row: int, picture: bytes, done: Reencoded | None, job: _Job
+    source: Source, labels: Labels | None, row: int, picture: bytes, done: Reencoded | None, job: _Job
 ) -> tuple[float | NDArray[np.float32], list[tuple[list[str], str]]]:
     """A record's label (one number for its header, several behind it) and what is to be noted. Raises BadPicture."""
-    if isinstance(source, BoxSource):
-        label, told = _box_label(source, row, picture, done, job)
+    if labels is None:
+        label, told = _box_label(cast(BoxSource, source), row, picture, done, job)
     else:
         told = []
         label = labels.values[labels.offsets[row] : labels.offsets[row + 1]]

@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from foveal.errors import UserError
 from foveal.files import sync
+from foveal.formats.writing import Entry
+from foveal.records import Boxes
 
 
 class Stage:
@@ -152,3 +156,42 @@ class Container:
         os.ftruncate(self._handle, end)
         os.lseek(self._handle, end, os.SEEK_SET)
         self.name, self.end = name, end
+
+
+def entry_line(entry: Entry) -> dict[str, Any]:
+    """An entry for the journal; float32 numbers survive as JSON to the bit."""
+    line: dict[str, Any] = {"number": entry.number, "file": entry.file, "size": entry.size, "depth": entry.depth}
+    label = entry.label
+    if isinstance(label, Boxes):
+        marks = zip(label.cls.tolist(), label.values.tolist(), label.difficult, label.crowd, strict=True)
+        rows = [[kind, *corners, int(difficult), int(crowd)] for kind, corners, difficult, crowd in marks]
+        line |= {"boxes": rows, "unit": label.unit}
+    else:
+        line["label"] = label.tolist() if isinstance(label, np.ndarray) else label
+    if entry.group is not None:
+        line["group"] = entry.group
+    if entry.stored is not None:
+        line["stored"] = entry.stored.tolist()
+    return line
+
+
+def entry_of(line: Mapping[str, Any]) -> Entry:
+    """The entry of a line of the journal."""
+    size = (line["size"][0], line["size"][1])
+    label: Any = line.get("label")
+    if "boxes" in line:
+        rows = np.array(line["boxes"], dtype=np.float64).reshape(-1, 7)
+        label = Boxes(
+            values=rows[:, 1:5].astype(np.float32),
+            cls=rows[:, 0].astype(np.int64),
+            unit=line["unit"],
+            of="upright",
+            difficult=rows[:, 5] > 0,
+            crowd=rows[:, 6] > 0,
+            extra=np.zeros((len(rows), 0), dtype=np.float32),
+            size=size,
+        )
+    elif isinstance(label, list):
+        label = np.array(label, dtype=np.float32)
+    stored = np.array(line["stored"], dtype=np.float32) if "stored" in line else None
+    return Entry(line["number"], line["file"], size, line["depth"], label, line.get("group"), stored)

@@ -82,13 +82,13 @@ class _Text:
 
     Attributes:
         picture: the picture's path. note: where its boxes are written, for messages.
-        path: the text that is read for it. lines: its lines, where one text has all pictures.
+        path: the text that is read for it. lines: numbers and texts of its lines, where one text has all pictures.
     """
 
     picture: str
     note: str
     path: Path
-    lines: Sequence[str] | None = None
+    lines: Sequence[tuple[int, str]] | None = None
 
 
 def parse_columns(columns: Sequence[str]) -> Fields:
@@ -218,11 +218,13 @@ def _classes(kinds: Iterable[str | int], origin: str) -> tuple[dict[str | int, i
 
 def _parse(text: _Text, fields: Fields, reading: Reading) -> Annotation:
     objects = []
-    lines = text.lines if text.lines is not None else _read(text.path, shown(str(text.path)))
-    for number, line in enumerate(lines, start=1):
+    lines = text.lines
+    if lines is None:
+        lines = list(enumerate(_read(text.path, shown(str(text.path))), start=1))
+    for number, line in lines:
         if not line.strip():
             continue
-        where = shown(f"{text.path}, line {number}") if text.lines is None else text.note
+        where = shown(f"{text.path}, line {number}")
         objects.append(_object(_split(line, reading.separator), fields, reading.separator, where, line))
     return Annotation(tuple(each for each in objects if each is not None))
 
@@ -278,16 +280,14 @@ def _from_one_text(
 ) -> tuple[Path, list[_Text]]:
     """The boxes of all pictures in one text, gathered by picture."""
     assert fields.file is not None
-    by_file: dict[str, list[str]] = {}
-    first: dict[str, int] = {}
+    by_file: dict[str, list[tuple[int, str]]] = {}
     for number, line in enumerate(_read(path, str(path), _LARGEST_TEXT), start=1):
         parts = _split(line, reading.separator)
         if not any(parts):
             continue
         name = tidy_path(parts[fields.file]) if fields.file < len(parts) else ""
         if name:
-            by_file.setdefault(name, []).append(line)
-            first.setdefault(name, number)
+            by_file.setdefault(name, []).append((number, line))
         else:
             bad.append(BadRecord(f"{path.name}, line {number}", f"it names no file: {short(line.strip())!r}"))
     root = find_root(base, path.stem, list(by_file)[:20])
@@ -295,7 +295,7 @@ def _from_one_text(
     found = []
     for name, lines in by_file.items():
         picture = listing.find(name)
-        note = f"{path.name}, line {first[name]}"
+        note = f"{path.name}, line {lines[0][0]}"
         if picture is None:
             bad.append(BadRecord(shown(note), shown(f"the picture {short(name, LONGEST_PATH)} isn't in {root}")))
         else:

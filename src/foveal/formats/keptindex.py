@@ -61,7 +61,11 @@ def keep(path: Path, index: Index, of: Identity | None) -> None:
         return
     head = {"file": of, "records": len(index.offsets), "values": len(index.values) // 4}
     line = json.dumps(head | {"bad": [[bad.where, bad.reason] for bad in index.bad]}).encode() + b"\n"
-    parts = [np.array(index.offsets, "<i8").tobytes(), np.array(index.widths, "<i4").tobytes(), index.values]
+    parts: list[bytes | bytearray] = [
+        np.array(index.offsets, "<i8").tobytes(),
+        np.array(index.widths, "<i4").tobytes(),
+        index.values,
+    ]
     if len(line) > _LONGEST_LINE or len(line) + sum(map(len, parts)) > KEPT:
         return
 
@@ -69,11 +73,11 @@ def keep(path: Path, index: Index, of: Identity | None) -> None:
         with aside.open("wb") as file:
             file.writelines([line, *parts])
 
-    kept = _place(path)
+    place = _place(path)
     with suppress(OSError):  # a home that can't be written to, or a full disk: nothing is lost but time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_aside(kept, write)
-        _make_room(kept.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(place, write)
+        _make_room(place.parent)
 
 
 def kept(path: Path, fetch: Fetch, of: Identity | None) -> Index | None:

@@ -131,7 +131,8 @@ def _keep_what_is_there(
             "Paths are relative to the list's folder. Put the list there, or give the pictures' folder with --root.",
         )
     width = np.asarray(widths, dtype=np.int64)
-    kept = np.asarray(values, dtype=np.float32)[np.repeat(there, width)]
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as no class number
+        kept = np.asarray(values, dtype=np.float32)[np.repeat(there, width)]
     return FileSource(
         "lst",
         origin,

@@ -291,14 +291,19 @@ def _hot_columns(header: Sequence[str], rows: Sequence[Row], taken: Sequence[str
     )
 
 
-def is_picture_table(path: Path, file_column: str | None, label_column: str | None, labels: Sequence[str] = ()) -> bool:
-    """Whether a file reads as a table with a column of files and labels; only its beginning is looked at."""
+def is_picture_table(
+    path: Path, file_column: str | None, label_column: str | None, labels: Sequence[str] = (), *, marked: bool = True
+) -> bool:
+    """Whether a file reads as a table with a column of files and labels; only its beginning is looked at.
+
+    ``marked``: columns of 0 and 1 that nobody named count as labels.
+    """
     there = beginning(path)
     if there is None:
         return False
     header, rows = there
     try:
-        columns = find_columns(path, header, file_column, label_column, labels, rows)
+        columns = find_columns(path, header, file_column, label_column, labels, rows if marked else ())
     except UserError:
         return False
     place = header.index(columns.file)
