@@ -223,8 +223,8 @@ def test_an_unknown_form_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         open_data(tmp_path, form="zip")
     assert str(caught.value) == (
-        "form: 'zip' is no form of data\nKnown forms: recordio, lst, folder, csv, manifest, imagefolder, webdataset, coco, "
-        "voc, yolo, sagemaker-json, boxes."
+        "form: 'zip' is no form of data\nKnown forms: recordio, lst, folder, csv, manifest, imagefolder, webdataset, "
+        "coco, voc, yolo, sagemaker-json, boxes."
     )
 
 

@@ -104,9 +104,7 @@ def test_an_index_that_is_there_already_names_both_lines(folder):
         f"{path}, line 3: the index 0 is in line 1 already: '0\\t0\\ta dog.jpg'\n"
         "Each line has an index of its own: number the lines anew."
     )
-    with pytest.raises(
-        UserError, match=r"Invalid lst file in the train channel\.\n.*line 3: the index 0 is in"
-    ):
+    with pytest.raises(UserError, match=r"Invalid lst file in the train channel\.\n.*line 3: the index 0 is in"):
         read_lst(path, channel="train")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveal.records import Labels
 
@@ -24,8 +23,3 @@ def multi_hot(sets: Sequence[Sequence[int]], classes: int) -> Labels:
     for row, numbers in zip(rows, sets, strict=True):
         row[list(numbers)] = 1
     return Labels(rows.reshape(-1), np.arange(len(sets) + 1, dtype=np.int64) * classes)
-
-
-def rows_of(labels: Labels) -> NDArray[np.float32]:
-    """Multi-hot labels as float32 [n, C]."""
-    return labels.values.reshape(len(labels.offsets) - 1, -1)
