@@ -7,7 +7,7 @@
 # TORCH=...           a torch of your own in place of the tested one; it is remembered for later calls:
 #                     TORCH="torch==2.11.0", TORCH=path/to/torch.whl, or pip's options beside the name;
 #                     TORCH=none takes the torch that PYTHON has already; TORCH=pinned goes back to the tested one
-# ARGS=...            further words for pytest or the demo
+# ARGS=...            further words for pytest, the demo or fuzz (names of readers)
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,11 +21,12 @@ WORKERS ?= 2
 export PIP_NO_INPUT := 1
 export OMP_WAIT_POLICY := passive# waiting threads sleep: cores that are shared stay usable
 
-.PHONY: help venv dev test slow demo lint types format check clean
+.PHONY: help venv dev test slow fuzz demo lint types format check clean
 
 help:
 	@sed -n 's/^\(# \?\)//p' Makefile | sed '/^$$/q' | head -n 4
 	@echo "make slow    also the tests that take minutes"
+	@echo "make fuzz    wrong inputs for all readers of data, by the hundred thousand: an hour; COUNT=2000 for minutes"
 	@echo "make lint    style: ruff check and format"
 	@echo "make types   strict types: mypy"
 	@echo "make format  let ruff format the code"
@@ -81,6 +82,9 @@ test: $(VENV)/dev.stamp
 
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'slow or not slow' $(ARGS)
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python tests/fuzz/fuzzing.py $(if $(COUNT),--count $(COUNT)) $(ARGS)
 
 # the second part of the demo wants timm; without it the first still runs
 $(VENV)/timm.stamp: $(VENV)/core.stamp

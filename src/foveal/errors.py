@@ -17,11 +17,14 @@ class UserError(Exception):
         where: the file, record or setting, e.g. "train.lst, line 42"; may be empty.
         remedy: what to do about it, as a sentence; may be empty.
 
+    What can't be written as UTF-8 in these texts (names and labels are quoted as they are) becomes an escape.
+
     Attributes:
         setting: the name of the setting at fault, where it is one; doors may use it to point at an option.
     """
 
     def __init__(self, what: str, where: str = "", remedy: str = "", setting: str = "") -> None:
+        what, where, remedy = (text.encode("utf-8", "backslashreplace").decode() for text in (what, where, remedy))
         super().__init__(what, where, remedy, setting)
         self.what = what
         self.where = where

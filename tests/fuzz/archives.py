@@ -18,19 +18,21 @@ from random import Random
 from mutation import mutate_binary, mutate_text
 
 _BLOCK = 512
-_NAMES = (
-    "a.jpg", "b.png", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "A.JPG", "cat", "cat/", "./a.jpg", "../a.jpg", "../../x",
-    "cat/../../x", "/tmp/x", "//x/y", "C:\\x", "c:x", "..\\x", "\\\\host\\share\\x", "cat\\3.jpg", "", ".", "..", "/",
-    ".hidden", "__MACOSX/a", "con", "a\0b", "a\nb", "\u00e9.jpg", "e\u0301.jpg", "\udcff.jpg", "x" * 300,
-    "y/" * 600 + "z", "CAT/1.jpg", "a.jpg/b", "\u202egpj.a",
+_NAMES = ("a.jpg", "b.png", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/a/b/c.jpg")
+_ODD_NAMES = (
+    "A.JPG", "cat", "cat/", "./a.jpg", "../a.jpg", "../../x", "cat/../../x", "/tmp/x", "//x/y", "C:\\x", "c:x", "..\\x",
+    "\\\\host\\share\\x", "cat\\3.jpg", "", ".", "..", "/", ".hidden", "__MACOSX/a", "con", "a\0b", "a\nb",
+    "\u00e9.jpg", "e\u0301.jpg", "\udcff.jpg", "x" * 300, "y/" * 600 + "z", "CAT/1.jpg", "a.jpg/b", "\u202egpj.a",
 )  # fmt: skip
-_TARGETS = ("a.jpg", "cat/1.jpg", "../a.jpg", "../../../etc/passwd", "/etc/passwd", ".", "..", "cat", "l", "l2", "", "C:\\x")
+_TARGETS = (
+    "a.jpg", "cat/1.jpg", "1.jpg", "../a.jpg", "../../../etc/passwd", "/etc/passwd", ".", "..", "cat", "l", "", "C:\\x",
+)  # fmt: skip
 _KINDS = (
-    *[tarfile.REGTYPE] * 6, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE,
+    *[tarfile.REGTYPE] * 16, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE,
     tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE, b"Z",
 )  # fmt: skip
 TAR_WORDS = (
-    b"ustar\0" b"00", b"ustar  \0", b"../../x\0", b"/x\0", b"\x80\0\0\0\0\0\0\x7f", b"77777777777\0", b"00000000000\0",
+    b"ustar\00000", b"ustar  \0", b"../../x\0", b"/x\0", b"\x80\0\0\0\0\0\0\x7f", b"77777777777\0", b"00000000000\0",
     b"L", b"K", b"x", b"g", b"2", b"1", b"5", b"S", b"23 path=../../../../x.jpg\n", b"20 size=99999999999\n",
     b"25 GNU.sparse.major=1\n12", b"22 linkpath=../../../x\n", bytes(_BLOCK),
 )  # fmt: skip
@@ -44,7 +46,14 @@ def tar_seeds() -> list[bytes]:
     plain = _tar([("cat/1.jpg", tarfile.REGTYPE, b"one", ""), ("dog/1.jpg", tarfile.REGTYPE, b"two" * 200, "")])
     long = _tar([("x" * 120 + "/1.jpg", tarfile.REGTYPE, b"one", "")], tarfile.GNU_FORMAT)
     extended = _tar([("\u00e9" * 80 + ".jpg", tarfile.REGTYPE, b"one", ""), ("l", tarfile.SYMTYPE, b"", "a" * 120)])
-    return [plain, long, extended, gzip.compress(plain, 1), bz2.compress(plain), lzma.compress(plain, preset=0)]
+    return [
+        plain,
+        long,
+        extended,
+        gzip.compress(plain, 1, mtime=0),
+        bz2.compress(plain),
+        lzma.compress(plain, preset=0),
+    ]
 
 
 def zip_seeds() -> list[bytes]:
@@ -71,8 +80,8 @@ def make_tar(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> byt
     """A tar file, plain or compressed; what is compressed is changed before, after, or both."""
     if rng.random() < 0.5:
         members = [
-            (rng.choice(_NAMES), rng.choice(_KINDS), rng.randbytes(rng.choice((0, 3, 600))), rng.choice(_TARGETS))
-            for _ in range(rng.randint(0, 5))
+            (name, rng.choice(_KINDS), rng.randbytes(rng.choice((0, 3, 600))), rng.choice(_TARGETS))
+            for name in _names(rng)
         ]
         content = _tar(members, rng.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)))
         content = _mended(rng, mutate_binary(rng, [content], words)) if rng.random() < 0.5 else content
@@ -80,7 +89,9 @@ def make_tar(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> byt
         content = _mended(rng, mutate_binary(rng, seeds, words))
     if rng.random() < 0.8:
         return content
-    compress = rng.choice((lambda text: gzip.compress(text, 1), bz2.compress, lambda text: lzma.compress(text, preset=0)))
+    compress = rng.choice(
+        (lambda text: gzip.compress(text, 1, mtime=0), bz2.compress, lambda text: lzma.compress(text, preset=0))
+    )
     packed = compress(content)
     return mutate_binary(rng, [packed], ()) if rng.random() < 0.5 else packed
 
@@ -89,13 +100,14 @@ def make_zip(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> byt
     """A zip file."""
     if rng.random() < 0.4:
         return mutate_binary(rng, seeds, words)
-    kinds = (0, 0, 0, 0o100644, 0o120777, 0o040755, 0o010644, 0o020644)
+    kinds = (*[0] * 8, *[0o100644] * 4, 0o120777, 0o120777, 0o040755, 0o010644, 0o020644)
     members = []
-    for _ in range(rng.randint(0, 5)):
+    for name in _names(rng):
         kind = rng.choice(kinds)
         content = rng.choice(_TARGETS).encode() if kind == 0o120777 else rng.choice((b"", b"one", bytes(5000)))
-        members.append((rng.choice(_NAMES).encode("utf-8", "replace").decode(), content, kind << 16))
-    content = _zip(members, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)))
+        members.append((name.encode("utf-8", "replace").decode(), content, kind << 16))
+    methods = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
+    content = _zip(members, rng.choice(methods))
     return mutate_binary(rng, [content], words) if rng.random() < 0.5 else content
 
 
@@ -117,6 +129,14 @@ def make_shard(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> b
         name, kind, label, target = members[place]
         members[place] = (name, kind, mutate_text(rng, [label], words)[:2000], target)
     return _tar(members)
+
+
+def _names(rng: Random) -> list[str]:
+    """Names of members; in half of the lists one is odd."""
+    names = rng.sample(_NAMES, rng.randint(1, 5))
+    if rng.random() < 0.5:
+        names.insert(rng.randint(0, len(names)), rng.choice(_ODD_NAMES))
+    return names
 
 
 def _tar(members: Sequence[tuple[str, bytes, bytes, str]], form: int = tarfile.PAX_FORMAT) -> bytes:

@@ -23,7 +23,7 @@ from foveal.formats.imagefolder import read_imagefolder
 from foveal.formats.lst import read_lst
 from foveal.formats.manifest import read_manifest
 from foveal.formats.multihot import looks_multi_hot
-from foveal.formats.pictures import read_class_names
+from foveal.formats.pictures import read_class_names, shown
 from foveal.formats.recsource import RecordSource
 from foveal.formats.sagemaker_json import read_sagemaker_json
 from foveal.formats.table import Table
@@ -125,7 +125,7 @@ def open_data(
         test=sources.get("test"),
         class_names=class_names,
         named=train.class_names is not None,
-        said=tuple(map(named, opening.said)),
+        said=tuple(map(shown, opening.said)),
         task=_task_of(sources, task),
     )
 

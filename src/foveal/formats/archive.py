@@ -281,7 +281,7 @@ def _extract_zip(path: Path, tree: _Tree) -> Iterator[int]:
             tree.count()
             _refuse_method(member, tree)
             kind = stat.S_IFMT(member.external_attr >> 16)
-            if member.is_dir():
+            if member.filename.endswith("/"):  # ``is_dir`` fails for an empty name
                 tree.folder_of(member.filename)
             elif kind == stat.S_IFLNK:
                 if member.file_size > _LONGEST_NAME:

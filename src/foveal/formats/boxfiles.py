@@ -23,6 +23,7 @@ from foveal.formats.pictures import (
     file_size,
     is_hidden,
     is_picture_name,
+    listed,
     read_named,
     short,
     shown,
@@ -270,10 +271,11 @@ def match_objects(
     for each in used:
         name = own[each] if 0 <= each < len(own) else None
         if name not in number:
-            listed = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
             row = int(objects.rows()[np.argmax(ids == each)])
             called = f"class {short(name)}" if name is not None else f"class id {each}"
-            raise UserError(f"the {called} is not among the known classes ({listed})", where(row), UNKNOWN_CLASS)
+            raise UserError(
+                f"the {called} is not among the known classes ({listed(known, 10)})", where(row), UNKNOWN_CLASS
+            )
         table[each] = number[name]
     return replace(objects, ids=table[ids.astype(np.int64)]), known
 

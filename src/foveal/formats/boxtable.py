@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from foveal.errors import UserError
 from foveal.formats.boxfiles import Annotation, BoxFileSource, Gathered, Object, stated_size
-from foveal.formats.pictures import LONGEST_PATH, Listing, find_root, short, shown, sort_class_names, tidy_path
+from foveal.formats.pictures import LONGEST_PATH, Listing, find_root, listed, short, shown, sort_class_names, tidy_path
 from foveal.formats.table import (
     Columns,
     Row,
@@ -148,7 +148,7 @@ def read_box_table(
     header, rows = read_rows(path)
     boxes = box_columns(header)
     if boxes is None:
-        told = f"no columns of boxes found among: {', '.join(header)}"
+        told = f"no columns of boxes found among: {listed(header)}"
         raise UserError(told, str(path), "Call them xmin, ymin, xmax and ymax, or x, y, w and h.")
     rest = [name for name in header if name not in boxes.corners]
     columns = find_columns(path, rest, file_column, label_column, group_column=group_column)

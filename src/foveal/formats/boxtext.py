@@ -12,6 +12,7 @@ Classes are numbers or names, coordinates pixels or fractions. A text without li
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -429,7 +430,7 @@ def _read(path: Path, where: str, largest: int = LARGEST_ANNOTATION) -> list[str
     """The lines of a text. Raises BadPicture when it can't be read, or has more than ``largest`` bytes."""
     try:
         with path.open("rb") as file:
-            content = file.read(largest + 1)
+            content = file.read(min(os.fstat(file.fileno()).st_size, largest) + 1)  # the room for it is taken at once
     except OSError as error:
         raise BadPicture(f"can't be read: {error.strerror}", where) from error
     if len(content) > largest:

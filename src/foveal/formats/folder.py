@@ -18,6 +18,8 @@ from foveal.formats.pictures import (
     in_natural_order,
     is_hidden,
     is_picture_name,
+    listed,
+    shown,
     single_labels,
     sort_class_names,
     walk_files,
@@ -113,10 +115,8 @@ def read_deep_folder(root: Path, *, origin: str = "") -> FileSource:
 def _check_names(root: Path, found: dict[str, list[str]], names: tuple[str, ...]) -> None:
     unknown = sorted(name for name in found if name not in set(names))
     if unknown:
-        listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise UserError(
-            f"the class {listed} is not among the known classes ({known})",
+            shown(f"the class {listed(unknown, 5)} is not among the known classes ({listed(names, 10)})"),
             str(root),
             "The classes are those of the training data, or of a classes.txt beside it: rename the folder, or add it.",
         )

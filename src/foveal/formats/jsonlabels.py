@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from foveal.errors import BadPicture, UserError
 from foveal.formats.boxfiles import UNKNOWN_CLASS, Annotation, Object, as_name, as_number, as_whole, stated_size
 from foveal.formats.multihot import looks_multi_hot, multi_hot
-from foveal.formats.pictures import short, sort_class_names
+from foveal.formats.pictures import listed, short, sort_class_names
 from foveal.records import Labels
 
 LABEL_KEYS = ("label", "labels", "cls", "class", "class_id", "category", "category_id", "target")
@@ -204,8 +204,7 @@ def _positions(
     for row, each in enumerate(parts):
         for part in each:
             if part not in index:
-                listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-                told = f"the class {short(str(part))} is not among the known classes ({listed})"
+                told = f"the class {short(str(part))} is not among the known classes ({listed(names, 10)})"
                 raise UserError(told, where(row), UNKNOWN_CLASS)
     return [tuple(index[str(part)] for part in each) for each in parts]
 

@@ -35,7 +35,7 @@ from foveal.formats.boxfiles import (
 )
 from foveal.formats.jsonlabels import Label, label_of, number_labels
 from foveal.formats.multihot import multi_hot
-from foveal.formats.pictures import LONGEST_PATH, FileSource, Listing, find_root, short, shown, tidy_path
+from foveal.formats.pictures import LONGEST_PATH, FileSource, Listing, find_root, listed, short, shown, tidy_path
 from foveal.formats.sagemaker_json import parse_sagemaker_json
 from foveal.records import BadRecord, Labels
 from foveal.storage.address import is_address
@@ -241,9 +241,9 @@ def _attribute(path: Path, lines: Sequence[_Line]) -> str:
     if len(candidates) == 1:
         return candidates[0]
     where = f"{path}, line {lines[0].number}"
-    keys = ", ".join(lines[0].data)
+    keys = listed(list(lines[0].data))
     if candidates:
-        told = f"several attributes may be the label: {', '.join(candidates)}"
+        told = f"several attributes may be the label: {listed(candidates)}"
         raise UserError(told, where, "Name it with --label-attribute.", "label_attribute")
     referring = [key for key in lines[0].data if key.endswith(_REF) and lines[0].data[key] != lines[0].picture]
     if referring:

@@ -229,6 +229,11 @@ def short(text: str, longest: int = LONGEST_FIELD) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names one after another, as a message can show them: the first ``most``, none of them too long."""
+    return ", ".join(map(short, names[:most])) + (", ..." if len(names) > most else "")
+
+
 def tidy_path(text: str) -> str:
     """A path of a list or table with forward slashes and without ``./`` at its start."""
     path = text.strip().replace("\\", "/")
@@ -238,9 +243,9 @@ def tidy_path(text: str) -> str:
 
 
 def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Names in label order: as numbers where all are whole numbers, else by text."""
+    """Names in label order: as numbers where all are whole numbers (of up to 100 digits), else by text."""
     unique = set(names)
-    if unique and all(re.fullmatch(r"[+-]?\d+", name) for name in unique):
+    if unique and all(re.fullmatch(r"[+-]?\d{1,100}", name) for name in unique):
         return tuple(sorted(unique, key=lambda name: (int(name), name)))
     return tuple(sorted(unique))
 
@@ -270,7 +275,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         first = seen.setdefault(line, number)
         if first < number:
             raise UserError(
-                f"the class {line!r} is already named in line {first}",
+                f"the class {short(line)!r} is already named in line {first}",
                 f"{path}, line {number}",
                 "Name each class once.",
             )

@@ -33,6 +33,7 @@ from foveal.formats.pictures import (
     Listing,
     find_root,
     is_picture_name,
+    listed,
     short,
     shown,
     single_labels,
@@ -219,9 +220,8 @@ def table_source(
 
 
 def unknown_class(name: str, class_names: Sequence[str], where: str) -> UserError:
-    known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
     return UserError(
-        f"the class {short(name)} is not among the known classes ({known})",
+        f"the class {short(name)} is not among the known classes ({listed(class_names, 10)})",
         where,
         "The classes are those of the training rows, or of a classes.txt beside the table.",
     )
@@ -248,7 +248,7 @@ def find_columns(
 
     for wanted in (file_column, label_column, group_column, *labels):
         if wanted is not None and wanted not in header:
-            raise UserError(f"it has no column {wanted!r}", str(path), f"Its columns: {', '.join(header)}.")
+            raise UserError(f"it has no column {wanted!r}", str(path), f"Its columns: {listed(header)}.")
     file = file_column or first(FILE_COLUMNS, [label_column, *labels])
     if file is None:
         raise _not_found("pictures' files", "file_column", header, path)
@@ -275,7 +275,7 @@ def usual_name(name: str) -> str:
 
 def _not_found(kind: str, option: str, header: Sequence[str], path: Path) -> UserError:
     return UserError(
-        f"no column of {kind} found among: {', '.join(header)}",
+        f"no column of {kind} found among: {listed(header)}",
         str(path),
         f"Name it with {option} (--{option.replace('_', '-')}).",
         setting=option,

@@ -35,6 +35,7 @@ from foveal.formats.boxfiles import (
     read_annotation,
 )
 from foveal.formats.pictures import (
+    LONGEST_PATH,
     in_natural_order,
     is_hidden,
     is_picture_name,
@@ -264,7 +265,7 @@ def _pictures(place: Place) -> tuple[list[Path], list[BadRecord]]:
             if not name:
                 continue
             path = next(
-                (base / name for base in (each.parent, place.annotations.parent) if (base / name).is_file()), None
+                (base / name for base in (each.parent, place.annotations.parent) if os.path.isfile(base / name)), None
             )
             if path is None:
                 bad.append(BadRecord(shown(f"{each}, line {number}"), shown(f"the picture {short(name)} isn't there")))
@@ -348,10 +349,10 @@ def _resolve(path: Path, base: object, entry: str, key: str) -> Path:
         shorter = shorter[3:]
     tried = [folder / name for folder in bases for name in (entry, shorter)]
     for each in tried:
-        if each.exists():
+        if os.path.exists(each):  # ``Path.exists`` would raise for names that are too long
             return each
-    listed = ", ".join(dict.fromkeys(str(each) for each in tried))
-    raise UserError(f"{key} names {short(entry)!r}, which isn't there (looked for {listed})", str(path), _TEACH)
+    looked = ", ".join(dict.fromkeys(short(str(each), LONGEST_PATH) for each in tried))
+    raise UserError(f"{key} names {short(entry)!r}, which isn't there (looked for {looked})", str(path), _TEACH)
 
 
 def _yaml_files(folder: Path) -> list[Path]:
