@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from foveal.converting.convert import convert
+from foveal.converting.targets import TARGETS
 from foveal.data.check import with_area
-from foveal.data.convert import convert
 from foveal.data.decode import read_header
 from foveal.data.fractions import to_upright
 from foveal.data.recognise import open_data
-from foveal.data.targets import TARGETS
 from foveal.formats.writing import Entry, boxes_in
 from foveal.records import Boxes, Dataset, Reading, Sample
 

@@ -25,6 +25,14 @@ SIDE = 32  # pixels
 COUNTS = {"train": 40, "test": 10}  # pictures a class
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is unpacked and fetched goes into a folder of the test run, that of its processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of fixtures too large to keep here: FOVEAL_SHARED, else ``shared`` beside the checkout."""

@@ -31,6 +31,8 @@ FLOORS = {
     "weights": 2,
     "data": 2,
     "mxnet": 2,
+    "checking": 3,
+    "converting": 3,
     "algorithms": 3,
     "artifact": 3,
     "training": 4,

@@ -11,8 +11,8 @@ from PIL import Image
 
 from foveal.cli.convert import TO
 from foveal.cli.main import foveal
+from foveal.converting.targets import TARGETS
 from foveal.data.recognise import open_data
-from foveal.data.targets import TARGETS
 from foveal.errors import UserError
 
 

@@ -61,6 +61,15 @@ def refusal(path, folder, room=ROOM):
     return str(caught.value)
 
 
+def test_a_member_of_a_zip_file_without_a_name_is_left_out(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        nameless = zipfile.ZipInfo("a")
+        nameless.filename = ""
+        file.writestr(nameless, b"lost")
+        file.writestr("a.jpg", b"one")
+    assert unpack(tmp_path / "x.zip", tmp_path / "out") == {"a.jpg": b"one"}
+
+
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.tar.bz2", "x.tar.xz"])
 def test_files_are_unpacked_as_they_were(tmp_path, name):
     path = tmp_path / name

@@ -67,6 +67,20 @@ def test_rows_that_lack_something_are_left_out_and_named(folder):
     ]
 
 
+def test_a_message_shows_the_beginning_of_many_and_of_long_columns(folder):
+    header = [f"column {number}" for number in range(30)] + ["x" * 500]
+    with pytest.raises(UserError) as caught:
+        read_table(write(folder, f"{','.join(header)}\na{',' * 30}\n"))
+    assert caught.value.what == f"no column of pictures' files found among: {', '.join(header[:20])}, ..."
+    with pytest.raises(UserError) as caught:
+        read_table(write(folder, f"file,{header[-1]}\n0.png,cat\n"))
+    assert caught.value.what == f"no column of labels found among: file, {'x' * 80}..."
+
+
+def test_labels_of_endless_digits_are_sorted_as_text():
+    assert sort_class_names(["9", "1" * 5000, "10"]) == ("10", "1" * 5000, "9")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -155,6 +155,14 @@ def test_a_folder_that_a_yaml_file_names_and_that_is_not_there_is_told(tmp_path)
     )
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\\0b"])
+def test_a_name_that_no_folder_can_have_in_a_yaml_file_is_not_there(tmp_path, name):
+    (tmp_path / "d.yaml").write_text(f'train: "{name}"\nnames: [a]\n')
+    with pytest.raises(UserError, match="which isn't there") as caught:
+        yaml_places(tmp_path / "d.yaml")
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_yaml_file_of_something_else_is_left_alone(tmp_path):
     make(tmp_path, images__1=b"1", labels__1=LINE)
     (tmp_path / "docker.yaml").write_text("services: {train: {}}\n")
@@ -169,6 +177,14 @@ def test_what_can_not_be_used_is_named_and_the_rest_is_read(tmp_path):
         (f"{tmp_path}/labels/2.txt", "line 1: '1 2' has 2 numbers; a box has 5: class, x, y, width, height"),
         (f"{tmp_path}/labels/3.txt", "there is no picture of that name"),
     ]
+
+
+def test_a_label_file_that_is_a_link_to_nothing_is_named(tmp_path):
+    make(tmp_path, images__1=b"1", images__2=b"2", labels__1=LINE)
+    (tmp_path / "labels" / "2.txt").symlink_to("gone.txt")
+    (source,) = read_all(tmp_path).values()
+    assert source.files == ("1.jpg",)
+    assert [bad.reason for bad in source.bad] == ["can't be read: No such file or directory"]
 
 
 def test_pictures_without_one_label_file_are_refused(tmp_path):

@@ -4,7 +4,7 @@
 
 Each input is made of the reader's real ones (``mutation``), and goes through the whole reader. A failure is: any
 exception but UserError, a warning, a message that can't be printed, more than a second of processor time, more than
-512 MB of memory, a file written outside the folder. What failed is kept in ``build/fuzz`` to be looked at.
+512 MB of memory, a file written outside the folder. What failed is kept in ``build/fuzz``. It wants Linux.
 """
 
 from __future__ import annotations
@@ -80,30 +80,30 @@ def fuzz(reader: Reader, folder: Path, count: int, seed: int = 0, *, measure: bo
         measure: whether to note which lines are reached, at ``MEASURED`` inputs.
     """
     report = Report(reader.name)
-    seeds = reader.seeds()
+    right, seeds = reader.right(), reader.seeds()
     begin(reader, folder)
-    for content in seeds:  # whatever is imported late, is imported now
+    for content in right:  # whatever is imported late, is imported now
         _outcome(reader, folder, content)
     before = _peak()
     tracer = _Lines([PACKAGE / module for module in reader.modules]) if measure else None
     started = time.process_time()
     with _guarded(folder):
-        for number, content in enumerate(_inputs(reader, seeds, count, seed)):
-            if tracer is not None and number < len(seeds) + MEASURED and tracer.reached(_try, reader, folder, content,
-                                                                                       report):  # fmt: skip
-                report.rare.append(content)
-            elif tracer is None or number >= len(seeds) + MEASURED:
+        for number, content in enumerate(_inputs(reader, right, seeds, count, seed)):
+            if tracer is None or number >= len(seeds) + MEASURED:
                 _try(reader, folder, content, report)
+            elif tracer.reached(_try, reader, folder, content, report):
+                report.rare.append(content)
     report.seconds = time.process_time() - started
     report.peak = _peak() - before
     report.lines = tracer.share() if tracer is not None else {}
     return report
 
 
-def _inputs(reader: Reader, seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
+def _inputs(reader: Reader, right: Sequence[bytes], seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
     yield from seeds
     for number in range(count):
-        yield reader.make(Random(f"{reader.name}/{seed}/{number}"), seeds, reader.words)
+        rng = Random(f"{reader.name}/{seed}/{number}")
+        yield reader.make(rng, right if rng.random() < 0.8 else seeds, reader.words)
 
 
 def _try(reader: Reader, folder: Path, content: bytes, report: Report) -> None:

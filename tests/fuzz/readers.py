@@ -98,7 +98,7 @@ def go_through(source: Source) -> None:
     files = getattr(source, "files", None)
     boxed = source if isinstance(source, BoxSource) else None
     for index in range(min(len(source), _LOOKED_AT)):
-        printable(source.where(index))
+        source.where(index).encode("utf-8")  # a path may be long
         try:
             if boxed is not None:
                 boxes = boxed.boxes(index)

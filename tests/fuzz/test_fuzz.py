@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-import fuzzing
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("bounds of memory are set as Linux has them", allow_module_level=True)
+
+import fuzzing
 from archives import make_tar, make_zip, tar_seeds, zip_seeds
 from fence import Escaped, fenced
 from fuzzing import fuzz
@@ -45,7 +50,7 @@ def test_right_inputs_of_most_readers_are_read(name: str, deep: Path) -> None:
 
 
 def test_the_corpus_is_small_and_of_readers_that_there_are() -> None:
-    files = [path for path in CORPUS.rglob("*") if path.is_file() and path.name != "README.md"]
+    files = list(CORPUS.glob("*/*"))
     assert {path.parent.name for path in files} <= set(READERS)
     assert sum(path.stat().st_size for path in files) < 200_000
 

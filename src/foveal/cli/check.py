@@ -16,8 +16,8 @@ from foveal.progress import plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from foveal.data.examine import Examination
-    from foveal.data.finding import Finding
+    from foveal.checking.examine import Examination
+    from foveal.checking.finding import Finding
     from foveal.records import Dataset, Reading
     from foveal.report.page import Table
 
@@ -71,8 +71,8 @@ def command(
     Exit status: 0 when nothing or only notes were found, 1 with warnings (training goes on, and is probably worse for
     it), 2 with errors (training would refuse the data).
     """
-    from foveal.data.examine import as_json as to_json
-    from foveal.data.examine import examine, refused
+    from foveal.checking.examine import as_json as to_json
+    from foveal.checking.examine import examine, refused
     from foveal.data.recognise import open_data
 
     shape = _shape(image_shape)
@@ -144,7 +144,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _write(folder: Path, examination: Examination, dataset: Dataset | None, quiet: bool) -> None:
-    from foveal.data.checkpage import page_of
+    from foveal.checking.checkpage import page_of
     from foveal.files import write_text
     from foveal.report.page import render
 
@@ -157,7 +157,7 @@ def _show(examination: Examination) -> None:
     """Tables, findings and settings, for a person."""
     from rich.console import Console
 
-    from foveal.data.checkpage import summary_tables
+    from foveal.checking.checkpage import summary_tables
 
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     for table in summary_tables(examination) if examination.splits else ():

@@ -70,10 +70,10 @@ def command(
 
     The bytes of pictures stay as they are unless --resize or --quality is given. What the form can't express is told.
     """
-    from foveal.data.convert import convert
+    from foveal.converting.convert import convert
+    from foveal.converting.reencode import Encoding
+    from foveal.converting.selection import Choice, read_drop
     from foveal.data.recognise import open_data
-    from foveal.data.reencode import Encoding
-    from foveal.data.selection import Choice, read_drop
 
     if group_by is not None and _is_column(data, group_by):
         reading, group_by = replace(reading, group_column=group_by), None

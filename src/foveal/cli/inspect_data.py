@@ -23,7 +23,7 @@ _SHEETS = (".jpg", ".jpeg", ".png", ".webp")
 
 def tell_data(path: Path, dataset: Dataset, as_json: bool) -> None:
     """Print what the data holds."""
-    from foveal.data.examine import sources_of
+    from foveal.checking.examine import sources_of
     from foveal.data.facts import look_at_boxes, look_at_pictures
     from foveal.records import BoxSource
 
@@ -56,8 +56,8 @@ def tell_data(path: Path, dataset: Dataset, as_json: bool) -> None:
 
 def tell_pictures(dataset: Dataset) -> None:
     """Print a JSON line for each picture: its split, row and place, and its label as stored."""
-    from foveal.data.examine import sources_of
-    from foveal.data.sheet import label_texts
+    from foveal.checking.examine import sources_of
+    from foveal.checking.sheet import label_texts
     from foveal.errors import BadPicture
     from foveal.records import BoxSource
 
@@ -79,7 +79,7 @@ def tell_pictures(dataset: Dataset) -> None:
 
 def write_sheet(dataset: Dataset, sheet: Path) -> None:
     """Draw some training pictures with their labels into a picture file. Raises UserError."""
-    from foveal.data.sheet import draw_sheet
+    from foveal.checking.sheet import draw_sheet
     from foveal.files import write_aside
 
     if sheet.suffix.lower() not in _SHEETS:

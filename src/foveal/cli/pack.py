@@ -11,7 +11,7 @@ from foveal.cli.shared import NEW_PATH, PATH, data_options, say_lines, threads_o
 from foveal.errors import UserError
 
 if TYPE_CHECKING:
-    from foveal.data.reencode import Encoding
+    from foveal.converting.reencode import Encoding
     from foveal.records import Dataset, Reading
 
 
@@ -75,9 +75,9 @@ def command(
     foveal pack photos/ packed/ --resize 256 --num-thread 4
     foveal pack photos/ lists/ --list --train-ratio 0.8 --test-ratio 0.1
     """
-    from foveal.data.pack import Packing, list_pictures, pack
+    from foveal.converting.pack import Packing, list_pictures, pack
+    from foveal.converting.selection import Choice, select
     from foveal.data.recognise import open_data
-    from foveal.data.selection import Choice, select
 
     changed = _encoding(pass_through, resize, center_crop, quality, encoding, color)
     if recursive:
@@ -123,7 +123,7 @@ def _encoding(
         raise UserError(told, "", "Leave one of them out.", "pass_through")
     if encoding == ".png" and quality is not None:
         raise UserError("PNG has no quality", "", "Leave --quality out, or encode as .jpg.", "quality")
-    from foveal.data.reencode import Encoding
+    from foveal.converting.reencode import Encoding
 
     kind = {".jpg": "JPEG", ".png": "PNG"}[encoding] if encoding is not None else None
     grey = None if color is None else color == "0"

@@ -253,8 +253,6 @@ def _csv_rows(path: Path) -> Iterator[Row | BadRecord]:
                 else:
                     yield begins, row
     except csv.Error as error:
-        raise UserError(
-            f"can't be read as a table: {error}", f"{path}, line {line}", "Mend the line."
-        ) from error
+        raise UserError(f"can't be read as a table: {error}", f"{path}, line {line}", "Mend the line.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"isn't UTF-8 text: {error}", str(path), "Store it as CSV in UTF-8.") from error

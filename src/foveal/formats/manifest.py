@@ -261,7 +261,7 @@ def _take(line: _Line, attribute: str, found: str | None, kept: _Kept, *, named:
     value = _value(line, attribute)
     reason = ""
     if value is None:
-        reason = f"it has no attribute {attribute}"
+        reason = f"it has no attribute {short(attribute)}"
     elif found is None:
         reason = f"the picture {short(line.picture, LONGEST_PATH)} isn't in {kept.root}"
     elif isinstance(value, dict):

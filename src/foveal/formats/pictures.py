@@ -127,7 +127,7 @@ def file_size(path: Path) -> int:
     """Bytes of a file, -1 when it can't be asked."""
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL byte, which an address may have
         return -1
 
 

@@ -452,7 +452,9 @@ def _keep_what_is_there(
         if not name:
             bad.append(BadRecord(f"{path.name}, line {line}", f"the column {file_column} is empty"))
         elif empty is not None:
-            bad.append(BadRecord(f"{path.name}, line {line}", f"{name} has no label (column {empty})"))
+            bad.append(
+                BadRecord(f"{path.name}, line {line}", f"{short(name, LONGEST_PATH)} has no label (column {empty})")
+            )
         elif found is None:
             reason = f"the picture {short(name, LONGEST_PATH)} isn't in {root}"
             bad.append(BadRecord(f"{path.name}, line {line}", shown(reason)))

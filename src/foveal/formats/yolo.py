@@ -36,6 +36,7 @@ from foveal.formats.boxfiles import (
 )
 from foveal.formats.pictures import (
     LONGEST_PATH,
+    file_size,
     in_natural_order,
     is_hidden,
     is_picture_name,
@@ -248,7 +249,7 @@ def _names_like(folder: Path) -> bool:
 
 def _content(path: Path, where: str) -> bytes:
     """The bytes of a label; a file of none means a picture without objects."""
-    return b"" if os.path.getsize(path) == 0 else read_annotation(path, where)
+    return b"" if file_size(path) == 0 else read_annotation(path, where)
 
 
 def _pictures(place: Place) -> tuple[list[Path], list[BadRecord]]:

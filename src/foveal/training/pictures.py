@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.checking.odd_splits import warn_of_splits
 from foveal.data.check import CheckedBoxes, KeptBoxes, box_warnings, check_objects, class_indices, count_warnings
-from foveal.data.odd_splits import warn_of_splits
 from foveal.data.split import split_rows, stratified_split
 from foveal.data.subset import BoxSubset, Subset
 from foveal.errors import UserError

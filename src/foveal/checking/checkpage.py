@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from foveal.data.examine import BoxSummary, Examination, SplitSummary, Spread, sources_of
-from foveal.data.finding import Finding, Suspect, plural
-from foveal.data.sheet import draw_sheet, label_texts, seen_picture
+from foveal.checking.examine import BoxSummary, Examination, SplitSummary, Spread, sources_of
+from foveal.checking.finding import Finding, Suspect, plural
+from foveal.checking.sheet import draw_sheet, label_texts, seen_picture
 from foveal.draw import thumbnail
 from foveal.errors import BadPicture, UserError
 from foveal.progress import track

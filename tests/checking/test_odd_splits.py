@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from foveal.data import odd_splits
-from foveal.data.odd_splits import missing_classes, shared_files, shared_groups, warn_of_splits
+from foveal.checking import odd_splits
+from foveal.checking.odd_splits import missing_classes, shared_files, shared_groups, warn_of_splits
 from foveal.data.recognise import open_data
 
 

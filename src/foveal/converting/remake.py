@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.converting.pack import MXNET_READS
+from foveal.converting.reencode import Encoding, follow, reencode
+from foveal.converting.selection import Classes, Part, picture_name
+from foveal.converting.targets import Layout
 from foveal.data.decode import Header, read_header
 from foveal.data.fractions import fractions_of, to_upright
-from foveal.data.pack import MXNET_READS
-from foveal.data.reencode import Encoding, follow, reencode
-from foveal.data.selection import Classes, Part, picture_name
-from foveal.data.targets import Layout
 from foveal.errors import BadPicture
 from foveal.formats.boxlabels import BoxLabelSource, box_label
 from foveal.formats.writing import Entry, Names, suffix_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.data.measure import measure
+from foveal.checking.measure import measure
 from foveal.formats.folder import read_folder
 from foveal.formats.voc import find_voc, read_voc
 

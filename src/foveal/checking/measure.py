@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveal.data.alike import SIDE, Look, look_of
+from foveal.checking.alike import SIDE, Look, look_of
 from foveal.data.boxes import to_pixels
 from foveal.data.check import with_area
 from foveal.data.decode import decode_upright, read_header

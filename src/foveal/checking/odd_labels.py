@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.checking.finding import KEPT, Finding, Severity, Suspect, finding, plural
 from foveal.data.check import check_objects, class_indices, class_sets
-from foveal.data.finding import KEPT, Finding, Severity, Suspect, finding, plural
 from foveal.errors import UserError
 from foveal.formats.boxfiles import ObjectTable, object_table
 from foveal.records import BoxSource, Dataset, Source

@@ -17,13 +17,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.converting.reencode import Encoding, Reencoded, follow, reencode
+from foveal.converting.selection import SHORT, Part
+from foveal.converting.targets import check_class_names
 from foveal.data.decode import read_header
 from foveal.data.fractions import fractions_of, to_fractions
 from foveal.data.naming import innermost
 from foveal.data.recognise import CLASSES_FILE
-from foveal.data.reencode import Encoding, Reencoded, follow, reencode
-from foveal.data.selection import SHORT, Part
-from foveal.data.targets import check_class_names
 from foveal.data.threads import in_order
 from foveal.errors import BadPicture, UserError
 from foveal.files import write_text

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from foveal.data.examine import Examination, examine
-from foveal.data.finding import Finding
+from foveal.checking.examine import Examination, examine
+from foveal.checking.finding import Finding
 from foveal.data.recognise import open_data
 from foveal.records import Reading
 

@@ -15,11 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.data.finding import SEVERITIES, Finding, Severity, Suspect, finding, plural
-from foveal.data.measure import Measured, measure
-from foveal.data.odd_labels import check_labels, odd_boxes, odd_counts
-from foveal.data.odd_pictures import MANY_TINY, TINY, Part, doubles, look_alikes, odd_box_sizes, odd_files, odd_looks
-from foveal.data.odd_splits import missing_classes, shared_groups
+from foveal.checking.finding import SEVERITIES, Finding, Severity, Suspect, finding, plural
+from foveal.checking.measure import Measured, measure
+from foveal.checking.odd_labels import check_labels, odd_boxes, odd_counts
+from foveal.checking.odd_pictures import (
+    MANY_TINY,
+    TINY,
+    Part,
+    doubles,
+    look_alikes,
+    odd_box_sizes,
+    odd_files,
+    odd_looks,
+)
+from foveal.checking.odd_splits import missing_classes, shared_groups
 from foveal.errors import UserError
 from foveal.formats.boxfiles import object_table
 from foveal.formats.boxlabels import BoxLabelSource

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.data.examine import Spread, as_json, examine, kept_by_crop, refused
+from foveal.checking.examine import Spread, as_json, examine, kept_by_crop, refused
 from foveal.data.recognise import open_data
 from foveal.errors import UserError
 from foveal.records import Reading

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveal.converting.pack import Packing, list_pictures, pack
+from foveal.converting.reencode import Encoding
 from foveal.data.boxes import to_pixels
 from foveal.data.decode import decode_upright
-from foveal.data.pack import Packing, list_pictures, pack
 from foveal.data.recognise import open_data
-from foveal.data.reencode import Encoding
 from foveal.errors import UserError
 from foveal.formats.imagerecord import pack as pack_record
 from foveal.formats.recordio import write_records

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from foveal.converting.selection import SHORT
 from foveal.data.recognise import CLASSES_FILE
-from foveal.data.selection import SHORT
 from foveal.errors import UserError
 from foveal.formats.pictures import is_hidden, short
 from foveal.formats.splits import SPLITS

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.data.finding import Finding, Suspect, finding, plural
+from foveal.checking.finding import Finding, Suspect, finding, plural
 from foveal.errors import BadPicture
 from foveal.formats.boxfiles import BoxFileSource
 from foveal.formats.pictures import FileSource, file_size

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.data.checkpage import page_of, spread_text
-from foveal.data.examine import Spread, examine, refused
+from foveal.checking.checkpage import page_of, spread_text
+from foveal.checking.examine import Spread, examine, refused
+from foveal.checking.sheet import choose_rows, draw_sheet, label_texts
 from foveal.data.recognise import open_data
-from foveal.data.sheet import choose_rows, draw_sheet, label_texts
 from foveal.draw import COLOURS
 from foveal.errors import UserError
 from foveal.records import Reading

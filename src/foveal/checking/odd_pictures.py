@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.data.alike import MOST_PAIRS, find_alike
-from foveal.data.finding import KEPT, Finding, Suspect, finding, plural
-from foveal.data.measure import Measured
-from foveal.data.odd_splits import MEND_LEAK
+from foveal.checking.alike import MOST_PAIRS, find_alike
+from foveal.checking.finding import KEPT, Finding, Suspect, finding, plural
+from foveal.checking.measure import Measured
+from foveal.checking.odd_splits import MEND_LEAK
 from foveal.records import BoxSource, Labels, Source
 
 TINY = 8  # pixels of a box's shorter side below which SSD's smallest anchors hardly find it

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveal.converting.convert import convert
+from foveal.converting.reencode import Encoding
+from foveal.converting.selection import Choice
+from foveal.converting.targets import TARGETS
 from foveal.data.boxes import to_pixels
-from foveal.data.convert import convert
 from foveal.data.decode import decode_upright
 from foveal.data.recognise import open_data
-from foveal.data.reencode import Encoding
-from foveal.data.selection import Choice
-from foveal.data.targets import TARGETS
 from foveal.errors import UserError
 from foveal.files import lock
 from foveal.formats.recordio import content, open_buffer, scan
@@ -529,7 +529,7 @@ def test_another_job_in_the_same_place_is_refused(tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("foveal.data.convert._write_annotations", stop)
+    monkeypatch.setattr("foveal.converting.convert._write_annotations", stop)
     with pytest.raises(KeyboardInterrupt):
         convert(data, tmp_path / "out", "lst", quiet=True)
     monkeypatch.undo()

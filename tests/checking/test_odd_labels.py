@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from foveal.data.examine import sources_of
-from foveal.data.finding import Suspect
-from foveal.data.odd_labels import check_labels, odd_boxes, odd_counts
+from foveal.checking.examine import sources_of
+from foveal.checking.finding import Suspect
+from foveal.checking.odd_labels import check_labels, odd_boxes, odd_counts
 from foveal.data.recognise import open_data
 
 

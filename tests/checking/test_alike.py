@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.data import alike
-from foveal.data.alike import find_alike, look_of
+from foveal.checking import alike
+from foveal.checking.alike import find_alike, look_of
 
 
 def scene(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:

@@ -1,8 +1,8 @@
 """Labelled pictures of one form into another.
 
 Each picture is read, and encoded anew where that is asked for; its file (or record) is written, and a line of the
-journal (``data/staging.py``) that has its label as well. From the journal alone the annotations are written at the
-end, so that a conversion that was killed goes on where it was.
+journal (``converting/staging.py``) that has its label as well. From the journal alone the annotations are written at
+the end, so that a conversion that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foveal.data.pack import has_marks
+from foveal.converting.pack import has_marks
+from foveal.converting.reencode import Encoding
+from foveal.converting.remake import Job, Made, Task, remake, tasks
+from foveal.converting.selection import Choice, Part, select
+from foveal.converting.staging import Container, Stage, entry_line, entry_of
+from foveal.converting.targets import Layout, check_class_names, lay_out
 from foveal.data.recognise import CLASSES_FILE
-from foveal.data.reencode import Encoding
-from foveal.data.remake import Job, Made, Task, remake, tasks
-from foveal.data.selection import Choice, Part, select
-from foveal.data.staging import Container, Stage, entry_line, entry_of
-from foveal.data.targets import Layout, check_class_names, lay_out
 from foveal.data.threads import in_order
 from foveal.errors import UserError
 from foveal.files import lock, sync, write_text
@@ -59,7 +59,7 @@ def convert(
     """Write a data set in another form.
 
     Args:
-        out: a folder; or a file whose suffix tells the form (``data/targets.py``), with its pictures beside it.
+        out: a folder; or a file whose suffix tells the form (``converting/targets.py``), with its pictures beside it.
         form: a key of ``TARGETS``; None to tell it from ``out``.
         choice: which pictures, splits and classes; None for all as they are.
         encoding: how pictures are encoded anew; None keeps their bytes.

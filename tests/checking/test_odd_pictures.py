@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.data.examine import sources_of
-from foveal.data.measure import measure
-from foveal.data.odd_pictures import Part, doubles, look_alikes, odd_box_sizes, odd_files, odd_looks
+from foveal.checking.examine import sources_of
+from foveal.checking.measure import measure
+from foveal.checking.odd_pictures import Part, doubles, look_alikes, odd_box_sizes, odd_files, odd_looks
 from foveal.data.recognise import open_data
 
 

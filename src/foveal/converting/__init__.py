@@ -1,0 +1,1 @@
+"""Turning labelled pictures of one form into another, RecordIO above all."""
