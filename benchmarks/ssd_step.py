@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from foveal.models.allocation import memory_kept
 from foveal.models.detector import Detector, DetectorSpec, build_detector
 from foveal.models.device import choose_precision, place
 from foveal.models.matching import match_anchors, ssd_loss
@@ -128,7 +129,8 @@ def main() -> None:
                 step.run()
             print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=30, max_name_column_width=50))
             continue
-        figures = measure(step, options.samples)
+        with memory_kept(torch.device("cpu")):
+            figures = measure(step, options.samples)
         engine = "foveal" + ("-plain" if options.plain else "") + ("-bfloat16" if step.autocast else "")
         row = {"work": f"train_ssd_{work}", "engine": engine, "threads": options.threads, "batch": len(step.pixels)}
         print(json.dumps(row | figures | {"unit": "ms"}), flush=True)

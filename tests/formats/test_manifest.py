@@ -118,6 +118,14 @@ def test_class_maps_tell_lists_of_ids_from_multi_hot_where_both_would_do(folder)
     assert rows(opened(folder, {"a": [0, 1]}, label_format="class-id")) == [[1, 1]]
 
 
+@pytest.mark.parametrize("labels", [[0, 2], 2])
+def test_two_classes_of_one_name_are_told(folder, labels):
+    line = {"c": labels, "c-metadata": {"class-map": {"0": "cat", "1": "dog", "2": "cat"}}}
+    assert refusal(folder, line, {"c": labels}) == (
+        ": the classes 0 and 2 have one name: cat\nGive each its own, or make them one class with --names."
+    )
+
+
 def test_lists_may_hold_names(folder):
     source = opened(folder, {"tags": ["dog", "cat"]}, {"tags": []}, {"tags": ["cow"]})
     assert (source.class_names, rows(source)) == (("cat", "cow", "dog"), [[1, 0, 1], [0, 0, 0], [0, 1, 0]])

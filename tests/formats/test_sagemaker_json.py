@@ -114,6 +114,16 @@ def test_what_can_not_be_used_is_named_and_the_rest_is_read(tmp_path):
     assert said == (f"left out: 2 pictures in {tmp_path}/train without an annotation, e.g. 2.jpg",)
 
 
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    channel(tmp_path, "1", categories=[{"class_id": 0, "name": "dog"}, {"class_id": 2, "name": "dog"}])
+    with pytest.raises(UserError) as caught:
+        read_sagemaker_json(find_sagemaker_json(tmp_path)["train"])
+    assert str(caught.value) == (
+        f"{tmp_path}/train_annotation: the classes 0 and 2 have one name: dog\n"
+        "Give each its own name in categories, or one class_id."
+    )
+
+
 def test_files_that_name_a_class_differently_are_refused(tmp_path):
     channel(channel(tmp_path, "1"), "2", categories=[{"class_id": 0, "name": "horse"}])
     with pytest.raises(UserError) as caught:

@@ -130,6 +130,7 @@ TEACH = (
         ("a: [", "is no YAML: while parsing a flow node expected the node content, but found '<stream end>'   in "
                  '"<byte string>", line 1, column 5:     a: [         ^', TEACH),
         ("- a", "isn't a mapping of keys and values", TEACH),
+        ("train: " + "[" * 201, "is no YAML: it has more than 200 opening brackets", TEACH),
         ("names: [a]", "names no training pictures (train)", TEACH),
         ("train: {a: b}", "train is {'a': 'b'}, no path or list of paths", TEACH),
         ("train: images\nnames: [a, a]", "names has 'a' twice", "Name each class once."),

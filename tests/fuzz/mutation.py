@@ -203,7 +203,7 @@ def _json(rng: Random, content: bytearray, seeds: Sequence[bytes], words: Sequen
     try:
         value = json.loads(lines[row])
         changed = json.dumps(_other_value(rng, value), ensure_ascii=rng.random() < 0.8)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, OverflowError):
         return
     lines[row] = changed.encode("utf-8", "surrogatepass")
     content[:] = b"\n".join(lines)[:LONGEST]

@@ -93,7 +93,9 @@ def go_through(source: Source) -> None:
     for bad in source.bad[:_LOOKED_AT]:
         printable(bad.where)
         printable(bad.reason)
-    for name in source.class_names or ():
+    names = source.class_names or ()
+    assert len(set(names)) == len(names)
+    for name in names:
         name.encode("utf-8")
     files = getattr(source, "files", None)
     boxed = source if isinstance(source, BoxSource) else None

@@ -35,7 +35,17 @@ from foveal.formats.boxfiles import (
 )
 from foveal.formats.jsonlabels import Label, label_of, number_labels
 from foveal.formats.multihot import multi_hot
-from foveal.formats.pictures import LONGEST_PATH, FileSource, Listing, find_root, listed, short, shown, tidy_path
+from foveal.formats.pictures import (
+    LONGEST_PATH,
+    FileSource,
+    Listing,
+    find_root,
+    listed,
+    refuse_one_name,
+    short,
+    shown,
+    tidy_path,
+)
 from foveal.formats.sagemaker_json import parse_sagemaker_json
 from foveal.records import BadRecord, Labels
 from foveal.storage.address import is_address
@@ -392,19 +402,21 @@ def _take_names(line: _Line, attribute: str, kept: _Kept) -> None:
 
 
 def _names(
-    told: Mapping[int, str], given: Mapping[int, str], used: Iterable[int]
+    kept: _Kept, given: Mapping[int, str], used: Iterable[int]
 ) -> tuple[Mapping[int, str], tuple[str, ...] | None]:
     """The name of each class number, and names in label order; None where nothing names them.
 
     Given names count in the order of their numbers; those of the metadata keep their numbers, and a number that has
-    none there is its own name.
+    none there is its own name. Raises UserError where two of these have one name.
     """
     if given:
         return given, tuple(dict.fromkeys(given[number] for number in sorted(given)))
+    told = kept.names
     largest = max([*told, *used, 0])
     if not told or largest > _LARGEST_CLASS:
         return {}, None
     names = tuple(told.get(number, str(number)) for number in range(largest + 1))
+    refuse_one_name(names, str(kept.path), "Give each its own, or make them one class with --names.")
     return dict(enumerate(names)), names
 
 
@@ -420,7 +432,7 @@ def _single(
 ) -> tuple[Labels, tuple[str, ...] | None]:
     """Labels of one class a picture, and the names of the classes, where there are some."""
     ids = [label for label in labels if isinstance(label, int)]
-    names, order = _names(kept.names, given, ids)
+    names, order = _names(kept, given, ids)
     if order is None or len(ids) < len(labels):
         return number_labels(labels, kept.where, known)
     named: list[Label] = [_name(names, label, kept.where(row)) for row, label in enumerate(labels)]
@@ -440,7 +452,7 @@ def _several(
         return number_labels(labels, kept.where, known)
     sets = [tuple(np.flatnonzero(each).tolist()) if width else each for each in lists]
     ids = [part for each in sets for part in each if isinstance(part, int) and 0 <= part <= _LARGEST_CLASS]
-    names, order = _names(kept.names, given, [*ids, width - 1])
+    names, order = _names(kept, given, [*ids, width - 1])
     if order is None and known is None and width:
         return multi_hot([[int(part) for part in each] for each in sets], width), None
     if order is None:
@@ -465,7 +477,7 @@ def _several(
 def _boxes(kept: _Kept, origin: str, given: Mapping[int, str], known: tuple[str, ...] | None) -> BoxFileSource:
     assert kept.boxes is not None
     kinds = [kind for kind in kept.boxes.kinds if isinstance(kind, int)]
-    names, order = _names(kept.names, given, kinds)
+    names, order = _names(kept, given, kinds)
     numbers = {kind: kind if order is None else order.index(_name(names, kind, str(kept.path))) for kind in kinds}
     notes = [f"{kept.path.name}, line {number}" for number in kept.numbers]
     objects = kept.boxes.table(numbers, "pixel")

@@ -250,6 +250,15 @@ def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(unique))
 
 
+def refuse_one_name(names: Sequence[str], where: str, remedy: str) -> None:
+    """Raise UserError where two classes, told apart by their numbers, have one name."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        first = numbers.setdefault(name, number)
+        if first < number:
+            raise UserError(f"the classes {first} and {number} have one name: {short(name)}", where, remedy)
+
+
 def read_class_names(path: Path) -> tuple[str, ...]:
     """Class names from a text file, one a line in label order; blank lines at the end don't count.
 

@@ -41,6 +41,7 @@ from foveal.formats.pictures import (
     Listing,
     in_natural_order,
     is_hidden,
+    refuse_one_name,
     short,
     shown,
     tidy_path,
@@ -122,7 +123,7 @@ def read_sagemaker_json(
     objects = gathered.table(numbers, "pixel")
     source = BoxFileSource(
         "sagemaker-json", origin or str(place.annotations), root, files, notes, objects,
-        class_names=_in_label_order(names, max([*numbers, *names, 0])), bad=bad,
+        class_names=_in_label_order(names, max([*numbers, *names, 0]), str(place.annotations)), bad=bad,
     )  # fmt: skip
     return match_classes(source, class_names), said
 
@@ -180,11 +181,16 @@ def _collect_names(data: Mapping[str, Any], names: dict[int, str], where: str) -
             )
 
 
-def _in_label_order(names: Mapping[int, str], largest: int) -> tuple[str, ...] | None:
-    """A name for each class number; its number where no file names it. None where no file names any."""
+def _in_label_order(names: Mapping[int, str], largest: int, where: str) -> tuple[str, ...] | None:
+    """A name for each class number; its number where no file names it. None where no file names any.
+
+    Raises UserError where two have one name.
+    """
     if not names or largest > _LARGEST_CLASS:
         return None
-    return tuple(names.get(number, str(number)) for number in range(largest + 1))
+    found = tuple(names.get(number, str(number)) for number in range(largest + 1))
+    refuse_one_name(found, where, "Give each its own name in categories, or one class_id.")
+    return found
 
 
 def _holds_json(folder: Path, *, deep: bool = True) -> bool:

@@ -52,6 +52,7 @@ from foveal.records import BadRecord
 NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names")
 _YAML_KEYS = ("train", "val", "test")
 _LARGEST_YAML = 1_000_000  # bytes
+_MOST_BRACKETS = 200  # PyYAML takes seconds for a thousand in each other
 _LOOKED_AT = 20  # label files that tell whether a folder is such
 _TEACH = (
     "A YOLO data file has `names: [cat, dog]` and `train:` (`val:`, `test:`) with folders of pictures, relative to"
@@ -320,6 +321,8 @@ def _load(path: Path, *, strict: bool) -> dict[str, Any]:
             content = file.read(_LARGEST_YAML + 1)
         if len(content) > _LARGEST_YAML:
             raise ValueError("the file is too large")
+        if content.count(b"[") + content.count(b"{") > _MOST_BRACKETS:
+            raise ValueError(f"it has more than {_MOST_BRACKETS} opening brackets")
         # BaseLoader makes text of every scalar: a class called `no` or `1e3` keeps its name, and no object is built
         data = yaml.load(content, Loader=yaml.BaseLoader)  # noqa: S506
     except OSError as error:
