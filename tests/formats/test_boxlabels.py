@@ -170,3 +170,8 @@ def test_no_numbers_confuse_the_layout(labels):
     for label, fit in zip(labels, fits.tolist(), strict=True):
         rows = label[int(label[0]) :] if fit else []
         assert not fit or (len(label) >= 2 and len(rows) % int(label[1]) == 0)
+
+
+def test_a_signalling_nan_is_no_layout_and_no_warning():
+    values = np.array([0x40000000, 0x7F800001, 0, 0, 0, 0, 0], dtype=np.uint32).view(np.float32)  # A = 2, B = NaN
+    assert fitting(Labels(values, np.array([0, 7]))).tolist() == [False]

@@ -77,6 +77,14 @@ def test_a_message_shows_the_beginning_of_many_and_of_long_columns(folder):
     assert caught.value.what == f"no column of labels found among: file, {'x' * 80}..."
 
 
+@pytest.mark.parametrize(("header", "labels"), [("file,cat,cow,cow", ()), ("file,cow,cat,dog", ("cow", "cat", "cow"))])
+def test_a_class_with_two_columns_is_told(folder, header, labels):
+    with pytest.raises(UserError) as caught:
+        read_table(write(folder, f"{header}\n0.png,1,0,1\n"), labels=labels)
+    told = "the column cow, one class, is there twice\nName each class and its column once."
+    assert str(caught.value) == f"{folder}/all.csv: {told}"
+
+
 def test_labels_of_endless_digits_are_sorted_as_text():
     assert sort_class_names(["9", "1" * 5000, "10"]) == ("10", "1" * 5000, "9")
 

@@ -171,20 +171,20 @@ def quick() -> Convolution:
 
 
 def test_it_is_used_in_float32(counted: list[object]) -> None:
-    learn(quick(), torch.randn(1, 16, 5, 5))
+    learn(quick(), torch.randn(1, 16, 64, 64))
     assert len(counted) == 1
 
 
 def test_it_is_not_used_in_other_types_or_mixed_precision(counted: list[object]) -> None:
-    learn(quick().double(), torch.randn(1, 16, 5, 5).double())
-    learn(quick().bfloat16(), torch.randn(1, 16, 5, 5).bfloat16())
+    learn(quick().double(), torch.randn(1, 16, 64, 64).double())
+    learn(quick().bfloat16(), torch.randn(1, 16, 64, 64).bfloat16())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        learn(quick(), torch.randn(1, 16, 5, 5))
+        learn(quick(), torch.randn(1, 16, 64, 64))
     assert not counted
 
 
 def test_it_is_not_used_where_no_weight_learns(counted: list[object]) -> None:
-    x = torch.randn(1, 16, 5, 5, requires_grad=True)
+    x = torch.randn(1, 16, 64, 64, requires_grad=True)
     frozen = quick().requires_grad_(False)
     learn(frozen, x)
     assert x.grad is not None and not counted
@@ -194,13 +194,19 @@ def test_it_is_not_used_where_no_weight_learns(counted: list[object]) -> None:
 
 def test_a_first_layer_whose_pictures_learn_nothing_gets_its_gradients(counted: list[object]) -> None:
     layer = Convolution(16, 4, 3, bias=False)
-    learn(layer, torch.ones(1, 16, 5, 5))
-    assert layer.weight.grad is not None and layer.weight.grad.eq(9).all()
+    learn(layer, torch.ones(1, 16, 64, 64))
+    assert layer.weight.grad is not None and layer.weight.grad.eq(62 * 62).all()
+
+
+def test_small_maps_and_empty_batches_are_left_to_torch(counted: list[object]) -> None:
+    learn(quick(), torch.randn(1, 16, 63, 64))
+    learn(quick(), torch.randn(0, 16, 64, 64))
+    assert not counted
 
 
 def test_a_gradient_of_the_gradient_is_refused() -> None:
     layer = quick()
-    (first,) = torch.autograd.grad(layer(torch.randn(1, 16, 5, 5)).square().sum(), layer.weight, create_graph=True)
+    (first,) = torch.autograd.grad(layer(torch.randn(1, 16, 64, 64)).square().sum(), layer.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 

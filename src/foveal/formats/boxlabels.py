@@ -128,8 +128,9 @@ def fitting(labels: Labels) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         fits = (first >= SHORTEST_HEADER) & (second >= SHORTEST_OBJECT) & (first <= length) & (length >= 2)
         fits &= (first == np.floor(first)) & (second == np.floor(second)) & np.isfinite(second)
+        short = fits & (second <= length)  # warns of a signalling NaN as well
     header = np.where(fits, first, 2).astype(np.int64)
-    width = np.where(fits & (second <= length), second, np.iinfo(np.int32).max).astype(np.int64)
+    width = np.where(short, second, np.iinfo(np.int32).max).astype(np.int64)
     fits &= (length - header) % width == 0
     return np.asarray(fits, dtype=np.bool_)
 

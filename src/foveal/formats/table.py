@@ -239,7 +239,8 @@ def find_columns(
     """Choose the columns; ``rows`` tell which hold only 0 and 1.
 
     Raises:
-        UserError: that lists the header, when file or label can't be told, or a named column isn't there.
+        UserError: that lists the header, when file or label can't be told, or a named column isn't there;
+            and for a class that is there twice.
     """
     usual = {usual_name(name): name for name in reversed(header)}
 
@@ -255,11 +256,13 @@ def find_columns(
     group = group_column or first(GROUP_COLUMNS, [file, label_column])
     beside = first(SPLIT_COLUMNS, [file, label_column, group_column]), group
     if len(labels) > 1:
+        _refuse_twice(labels, header, path)
         return Columns(file, "", *beside, classes=tuple(labels))
     label = label_column or next(iter(labels), None) or first(LABEL_COLUMNS, [file, group_column])
     if label is None:
         hot = _hot_columns(header, rows, [file, *beside])
         if len(hot) > 1:
+            _refuse_twice(hot, header, path)
             return Columns(file, "", *beside, classes=hot)
         label = first(WEAK_LABEL_COLUMNS, [file])
     if label is None:
@@ -280,6 +283,17 @@ def _not_found(kind: str, option: str, header: Sequence[str], path: Path) -> Use
         f"Name it with {option} (--{option.replace('_', '-')}).",
         setting=option,
     )
+
+
+def _refuse_twice(classes: Sequence[str], header: Sequence[str], path: Path) -> None:
+    """Raise UserError where a class is named twice, or two columns have its name."""
+    for name in classes:
+        if classes.count(name) > 1 or header.count(name) > 1:
+            raise UserError(
+                f"the column {short(name)}, one class, is there twice",
+                str(path),
+                "Name each class and its column once.",
+            )
 
 
 def _hot_columns(header: Sequence[str], rows: Sequence[Row], taken: Sequence[str | None]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 FEWEST_CHANNELS = 16  # that come in; below, products are too narrow to pay
+LEAST = 1 << 16  # numbers of a picture that comes in; below, the many small products cost more than they save
 PIECE = 1 << 18  # numbers of a piece of pictures and gradients; 1 MiB
 Pair = tuple[int, int]
 
@@ -59,12 +60,13 @@ def _quick(layer: nn.Conv2d) -> Convolution:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution whose weight gradient is computed by ``weight_gradient`` where that is possible: in float32, in
-    channels-last memory, on a CPU."""
+    """A convolution whose weight gradient is computed by ``weight_gradient`` where that is possible and pays: in
+    float32, in channels-last memory, on a CPU, from maps that are not small."""
 
     def forward(self, x: Tensor) -> Tensor:
         learns = torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"
-        if learns and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+        large = x[0].numel() >= LEAST if len(x) else False
+        if learns and large and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             shape = _pair(self.stride), _pair(self.padding), _pair(self.dilation)
             answers: Tensor = _Convolve.apply(x, self.weight, self.bias, *shape)  # type: ignore[no-untyped-call]
             return answers
