@@ -22,6 +22,8 @@ from foveal.records import Boxes
         (".hidden.jpg", "hidden"),
         ("__MACOSX.png", "___MACOSX"),
         (" blank .jpg", "blank"),
+        ("\u00a0. wide\u2003space.\u3000.jpg", "wide\u2003space"),
+        ("\u00a0", "_"),
         ("v1.2.jpg", "v1.2"),
         ("\udcff.jpg", "_"),
         ("", "_"),

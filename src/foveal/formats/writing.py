@@ -132,7 +132,8 @@ def tidy_stem(path: str) -> str:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     stem = os.path.splitext("_".join(parts))[0]
     stem = "".join("_" if each in '<>:"|?*' or unicodedata.category(each) in _NOT_IN_NAMES else each for each in stem)
-    stem = stem.strip(" .")
+    while (shorter := stem.strip().strip(".")) != stem:
+        stem = shorter
     while len(stem.encode()) > LONGEST_STEM:
         stem = stem[:-1]
     return f"_{stem}" if not stem or is_hidden(stem) else stem
