@@ -81,7 +81,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'slow or not slow' $(ARGS)
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n $(WORKERS) -m 'slow or not slow' $(ARGS)
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python tests/fuzz/fuzzing.py $(if $(COUNT),--count $(COUNT)) $(ARGS)
