@@ -133,6 +133,31 @@ class Source(Protocol):
         """A cheap stable hash (hex) of names, sizes and labels; not of every pixel."""
 
 
+class SourceAround:
+    """What a source that is laid around another one passes on of it."""
+
+    source: Source
+
+    @property
+    def form(self) -> str:
+        return self.source.form
+
+    @property
+    def origin(self) -> str:
+        return self.source.origin
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        return self.source.groups
+
+    @property
+    def bad(self) -> tuple[BadRecord, ...]:
+        return self.source.bad
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
 @runtime_checkable
 class BoxSource(Source, Protocol):
     """Pictures with boxes. ``read`` gives samples whose label is ``Boxes``; ``labels`` gives the class of every object,

@@ -13,7 +13,7 @@ from foveal.formats.boxfiles import ObjectTable, object_table
 from foveal.formats.boxlabels import BoxLabelSource
 from foveal.formats.multihot import looks_multi_hot
 from foveal.formats.pictures import short
-from foveal.records import BadRecord, Boxes, BoxSource, Labels, Sample, Source
+from foveal.records import Boxes, BoxSource, Labels, Sample, Source, SourceAround
 
 
 def with_names(source: Source, given: Mapping[int, str], known: tuple[str, ...] | None) -> Source:
@@ -73,7 +73,7 @@ def innermost(source: Source) -> Source:
     return source
 
 
-class NamedSource:
+class NamedSource(SourceAround):
     """A source whose classes have other numbers.
 
     Args:
@@ -87,25 +87,6 @@ class NamedSource:
         self.class_names: tuple[str, ...] | None = names
         stored = source.labels()
         self._labels = Labels(self._mapped(stored), stored.offsets)
-
-    @property
-    def form(self) -> str:
-        return self.source.form
-
-    @property
-    def origin(self) -> str:
-        return self.source.origin
-
-    @property
-    def groups(self) -> tuple[str, ...] | None:
-        return self.source.groups
-
-    @property
-    def bad(self) -> tuple[BadRecord, ...]:
-        return self.source.bad
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def labels(self) -> Labels:
         return self._labels

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from foveal.errors import BadPicture, UserError
 from foveal.formats.boxfiles import ObjectTable
-from foveal.records import BadRecord, Boxes, Labels, Sample, Source
+from foveal.records import Boxes, Labels, Sample, Source, SourceAround
 
 SHORTEST_HEADER, SHORTEST_OBJECT = 2, 5
 _LOOKED_AT = 10_000  # records that tell what the labels of a source are
@@ -42,7 +42,7 @@ class Layout:
     count: NDArray[np.int64]
 
 
-class BoxLabelSource:
+class BoxLabelSource(SourceAround):
     """A source whose labels are laid out as boxes, as a source of boxes.
 
     Args:
@@ -64,27 +64,8 @@ class BoxLabelSource:
         self.objects = _table(self._stored, self._layout, offsets)
 
     @property
-    def form(self) -> str:
-        return self.source.form
-
-    @property
-    def origin(self) -> str:
-        return self.source.origin
-
-    @property
     def class_names(self) -> tuple[str, ...] | None:
         return self.source.class_names
-
-    @property
-    def groups(self) -> tuple[str, ...] | None:
-        return self.source.groups
-
-    @property
-    def bad(self) -> tuple[BadRecord, ...]:
-        return self.source.bad
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def labels(self) -> Labels:
         return Labels(self.objects.ids, self.objects.offsets)
