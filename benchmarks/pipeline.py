@@ -56,7 +56,7 @@ def measure(
             range(at, at + BATCH) for at in range(number * len(source), (number + 1) * len(source) - BATCH + 1, BATCH)
         )
         began, pictures = (time.perf_counter(), time.process_time()), 0
-        for batch in batches(decoder, order, slices, prepare, collate, workers=0):
+        for batch in batches(decoder, order, slices, lambda places: prepare, collate, workers=0):
             pictures += len(batch.rows)
         if number:
             wall.append(pictures / (time.perf_counter() - began[0]))

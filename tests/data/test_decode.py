@@ -86,6 +86,17 @@ def test_exif_counts_in_other_files_too(kind: str) -> None:
     assert picture_size(data) == (24, 37)
 
 
+def test_exif_is_found_behind_other_segments_and_not_in_a_comment() -> None:
+    jpeg = encoded(Image.fromarray(photo()), "JPEG", quality=95)
+    turned = with_orientation(jpeg, 6)
+    exif = turned[2 : len(turned) - len(jpeg) + 2]
+    icc = b"\xff\xe2" + (60_002).to_bytes(2, "big") + bytes(60_000)
+    filled = jpeg[:2] + icc + b"\xff\xff" + exif + jpeg[2:]  # segments may be preceded by bytes of 255
+    assert decode(filled, 3).shape == (37, 24, 3)
+    comment = b"\xff\xfe" + (len(exif) + 2).to_bytes(2, "big") + exif
+    assert decode(jpeg[:2] + comment + jpeg[2:], 3).shape == (24, 37, 3)
+
+
 def test_damaged_exif_leaves_the_picture_as_it_is() -> None:
     jpeg = encoded(Image.fromarray(photo()), "JPEG")
     body = b"Exif\0\0II*\0\xff\xff\xff\xff"

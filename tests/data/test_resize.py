@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from foveal.data.resize import KERNELS, resample, resize, warp
+from foveal.data.resize import KERNELS, mirrored, resample, resize, warp
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -68,6 +68,15 @@ def test_the_result_is_contiguous_whatever_the_input(channels: int) -> None:
         assert out.shape == (20, 25, channels)
         assert out.flags.c_contiguous
         assert np.array_equal(out, resize(np.array(part), 20, 25, antialias=True))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_mirrored_changes_left_and_right_and_gives_a_picture_of_its_own(channels: int) -> None:
+    image = noise(7, 10, channels)
+    for part in (image, image[2:5, 3:9], image[:, :0]):
+        out = mirrored(part)
+        assert np.array_equal(out, part[:, ::-1])
+        assert out.flags.c_contiguous and not np.may_share_memory(out, image)
 
 
 def test_threads_get_the_same_pixels() -> None:

@@ -18,7 +18,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from foveal.data.colour import jitter, shift_hls
-from foveal.data.resize import Box, resize, warp
+from foveal.data.resize import Box, mirrored, resize, warp
 from foveal.data.views import Preprocessing, Size, enlarged_sizes, first_sizes, middle, resized_sizes, views
 
 Bytes = NDArray[np.uint8]
@@ -255,9 +255,7 @@ def apply(image: Bytes, draw: Draw, rule: Preprocessing) -> Bytes:
         pixels = moved if pixels.shape[2] == 3 else np.concatenate([moved, pixels[:, :, 3:]], axis=2)
     if draw.jitter is not None:
         pixels = jitter(pixels, *draw.jitter)
-    if draw.mirror:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return mirrored(pixels) if draw.mirror else np.ascontiguousarray(pixels)
 
 
 def _warped(pixels: Bytes, draw: Draw, warped: Size, window: Box) -> tuple[Bytes, Box]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.data.colour import scale_contrast, shift_hls
-from foveal.data.resize import KERNELS, Box, resample
+from foveal.data.resize import KERNELS, Box, mirrored, resample
 from foveal.data.views import Preprocessing, Size, views
 from foveal.records import Boxes
 
@@ -320,29 +320,21 @@ def apply(image: Bytes, draw: BoxDraw, rule: Preprocessing) -> Bytes:
         uint8 [height, width, C], contiguous.
     """
     height, width = image.shape[:2]
-    pixels = image[:, ::-1] if draw.mirror else image
     left, top, right, bottom = -draw.border[0], -draw.border[1], width + draw.border[2], height + draw.border[3]
     if draw.rectangle is not None:
         left, top = left + draw.rectangle[0], top + draw.rectangle[1]
         right, bottom = left + draw.rectangle[2], top + draw.rectangle[3]
     seen = (max(0, left), max(0, top), min(width, right), min(height, bottom))
-    pixels = pixels[seen[1] : seen[3], seen[0] : seen[2]]
     if draw.mirror:
-        pixels = _by_channels(pixels)
+        pixels = mirrored(image[seen[1] : seen[3], max(0, width - seen[2]) : max(0, width - seen[0])])
+    else:
+        pixels = image[seen[1] : seen[3], seen[0] : seen[2]]
     box = (left - seen[0], top - seen[1], right - seen[0], bottom - seen[1])
     if rule.height * rule.width >= (right - left) * (bottom - top):
         return _own(resample(_coloured(pixels, draw), rule.height, rule.width, draw.kernel, box, draw.fill), image)
     out = _own(resample(pixels, rule.height, rule.width, draw.kernel, box, draw.fill), image)
     part = _shown(box, pixels.shape[:2], rule)
     out[part] = _coloured(out[part], draw)
-    return out
-
-
-def _by_channels(image: Bytes) -> Bytes:
-    """A contiguous copy; of a mirrored picture, some six times as quick as copying pixel by pixel."""
-    out = np.empty(image.shape, dtype=np.uint8)
-    for channel in range(image.shape[2]):
-        out[:, :, channel] = image[:, :, channel]
     return out
 
 

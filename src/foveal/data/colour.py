@@ -75,8 +75,8 @@ def scale_contrast(image: Bytes, factor: float) -> Bytes:
         uint8, same shape, a new array.
     """
     table = np.clip(np.rint(np.arange(256, dtype=np.float32) * np.float32(factor)), 0, 255).astype(np.uint8)
-    scaled: Bytes = table.take(image)
-    return scaled
+    scaled = bytearray(np.ascontiguousarray(image)).translate(table.tobytes())  # quicker than ``take``
+    return np.frombuffer(scaled, dtype=np.uint8).reshape(image.shape)
 
 
 def jitter(image: Bytes, brightness: float, contrast: float, saturation: float) -> Bytes:

@@ -189,11 +189,23 @@ def _decode_jpeg(picture: bytes, channels: int, where: str) -> Decoded:
 
 
 def _exif_segment(jpeg: bytes) -> bytes | None:
-    """The EXIF block of a JPEG; looked for in the bytes, which is some fifty times quicker than opening it."""
-    start = jpeg.find(_EXIF)
-    if start < 4 or jpeg[start - 4 : start - 2] != b"\xff\xe1":
-        return None
-    return jpeg[start : start + int.from_bytes(jpeg[start - 2 : start], "big") - 2]
+    """The EXIF block of a JPEG, or None.
+
+    Looked for from segment to segment up to the picture's own data: some hundred times as quick as opening the file,
+    and as searching all of its bytes where there is none.
+    """
+    at = 2
+    while jpeg[at : at + 1] == b"\xff":
+        kind, size = jpeg[at + 1 : at + 2], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if kind == b"\xff":  # a marker may be preceded by any number of these
+            at += 1
+        elif kind == b"\xe1" and jpeg.startswith(_EXIF, at + 4):
+            return jpeg[at + 4 : at + 2 + size]
+        elif kind == b"\xda" or size < 2:  # the scan begins, or the file is damaged
+            break
+        else:
+            at += 2 + size
+    return None
 
 
 def _orientation(block: object) -> int:
