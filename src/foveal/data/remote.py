@@ -2,7 +2,8 @@
 
 What lies below an address gets a folder among the copies of ``storage/cache.py``: lists, annotations, records and
 archives are fetched, pictures are hollow files that are filled when they are read. So every form opens it as it opens
-a folder.
+a folder. Shards (``.rec``, and WebDataset's ``.tar``) that would take too much of the cache are read through ranges
+(``storage/ranges.py``).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from foveal.errors import UserError
 from foveal.formats.pictures import is_hidden, is_picture_name
+from foveal.formats.webdataset import looks_like_webdataset
 from foveal.progress import track
 from foveal.storage import stores
 from foveal.storage.address import Address, is_address, parse_address
-from foveal.storage.cache import expect_room, fetch, is_current, make_hollow, named, place_of
+from foveal.storage.cache import expect_room, fetch, is_current, make_hollow, named, place_of, room_left
 from foveal.storage.objects import StoredObject
+from foveal.storage.ranges import close_ranged, open_ranged, part_size, ranged_file, whole_bound
 
 ALONE = (".rec", ".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2")  # files that need none beside them
 FETCHED = frozenset((
@@ -28,6 +31,7 @@ FETCHED = frozenset((
     ".data", ".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".safetensors",
 ))  # fmt: skip
 """Suffixes of files that are fetched when data is opened; lower case."""
+SHARDS = (".rec", ".tar")  # files of any size, of which every record can be read by itself
 FETCHERS = 16  # objects at a time
 COMPANIONS = ("classes.txt",)  # what is looked for beside a file that is opened alone
 
@@ -52,7 +56,11 @@ def local(path: str | Path, said: list[str] | None = None) -> Path:
         _mirror(above, said)
         return place_of(address)
     if _stands_alone(address):
-        place = fetch(address)
+        try:
+            there = stores.head(address)
+        except FileNotFoundError:
+            raise stores.no_object(address) from None
+        place = place_of(address) if _range(address, [there], said) else fetch(address, there)
         if not address.http:
             _fetch_companions(address)
         return place
@@ -144,15 +152,48 @@ def _mirror(address: Address, said: list[str] | None) -> int:
     if not names:
         return 0
     _remove_others(root, names)
+    ranged = _range(address, whole, said)
+    whole = [found for found in whole if found.key not in ranged]
     size = sum(found.size for found in whole)
     expect_room(size, f"its lists, annotations and records have {size:,} bytes", address)
     _fetch_all(address, whole)
     if said is not None:
         told = f"{address}: {len(names):,} object{'s' * (len(names) != 1)}, {_size(total)}"
         told += f"; {len(whole):,} fetched ({_size(size)})" if whole else ""
-        left = len(names) - len(whole)
+        left = len(names) - len(whole) - len(ranged)
         said.append(told + (f"; {left:,} to be read when needed" if left else ""))
     return len(names)
+
+
+def _range(address: Address, objects: Sequence[StoredObject], said: list[str] | None) -> set[str]:
+    """Open the shards among objects through ranges, if they are too large to be fetched; returns their keys.
+
+    A tar file that is no WebDataset shard has to be unpacked, and so is left to be fetched; the first one of a folder
+    tells what all are.
+    """
+    shards = [found for found in objects if found.key.partition("?")[0].lower().endswith(SHARDS) and found.size]
+    places = [place_of(address.at(found.key)) for found in shards]
+    if sum(found.size for found in shards) <= min(whole_bound(), room_left(places)):
+        for place in places:
+            close_ranged(place)
+        return set()
+    ranged: list[StoredObject] = []
+    webdataset: dict[Path, bool] = {}  # by folder
+    for found in sorted(shards, key=lambda each: each.key):
+        place = open_ranged(address.at(found.key), found)
+        if ranged_file(place) is None:  # it is here whole
+            continue
+        if place.suffix.lower() == ".tar" and place.parent not in webdataset:
+            webdataset[place.parent] = looks_like_webdataset(place)
+        if place.suffix.lower() == ".rec" or webdataset[place.parent]:
+            ranged.append(found)
+        else:
+            close_ranged(place)
+    if said is not None and ranged:
+        size = _size(sum(found.size for found in ranged))
+        several = f"{len(ranged):,} shards" if len(ranged) > 1 else "one shard"
+        said.append(f"{address}: {several} of {size} read through ranges of {_size(part_size())}, not fetched whole")
+    return {found.key for found in ranged}
 
 
 def _make_way(place: Path, root: Path, names: set[str]) -> None:

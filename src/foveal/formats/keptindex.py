@@ -1,11 +1,13 @@
-"""What was read of a large ``.rec`` file when it was opened, kept so that it opens at once the next time.
+"""What was read of a large ``.rec`` file, or of any shard in a store, kept so that it opens at once the next time.
 
     ~/.cache/foveal/indices/train.rec-5d1c0f7a2b3c4d5e      XDG_CACHE_HOME takes the place of ~/.cache
 
 A line of JSON (which file, as it was then; how many records and labels; what was left out and why), then the offsets
-(int64), how many labels each record has (int32) and the labels (float32), little-endian. It holds for the file of that
-place, inode, size, and times of change to the nanosecond, and is looked into: at 256 records the file is read again.
-Whatever doesn't fit is passed over, and the file read as if for the first time.
+(int64), how many labels each record has (int32) and the labels (float32), little-endian. Of a tar file, compressed,
+that line, a line of JSON for each member or damage, and one with what was read beside pictures. It holds for the file
+of that place, inode, size, and times of change to the nanosecond, and is looked into: at 256 records the file is read
+again. Of an object that is read through ranges it holds for its address, size and version, whatever its size, and isn't
+looked into. Whatever doesn't fit is passed over, and the file read as if for the first time.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.files import write_aside
-from foveal.formats.recordio import HEAD_BYTES, MAGIC_BYTES, Fetch
+from foveal.formats.recordio import HEAD_BYTES, MAGIC_BYTES, Damage, Fetch
+from foveal.formats.tar import Member
 from foveal.records import BadRecord
+from foveal.storage.ranges import ranged_file
 
 WORTH = 1 << 30  # bytes of a file; smaller ones open as quickly without
 KEPT = 1 << 30  # bytes of all indices; those that were not used for the longest time go
@@ -52,6 +58,14 @@ class Index:
         self.bad += other.bad
 
 
+@dataclass
+class Members:
+    """What is kept of a tar file: its members and damage in order, and by their first byte the texts read of it."""
+
+    found: list[Member | Damage] = field(default_factory=list)
+    texts: dict[int, bytes] = field(default_factory=dict)
+
+
 def keep(path: Path, index: Index, of: Identity | None) -> None:
     """Keep the index of a file, if it is worth it, that was ``of`` before it was read, and still is.
 
@@ -69,15 +83,57 @@ def keep(path: Path, index: Index, of: Identity | None) -> None:
     if len(line) > _LONGEST_LINE or len(line) + sum(map(len, parts)) > KEPT:
         return
 
+    _write(path, [line, *parts])
+
+
+def keep_members(path: Path, members: Members, of: Identity | None) -> None:
+    """Keep what was read of a tar file, as ``keep`` does."""
+    if of is None or of != identity(path):
+        return
+    lines = [json.dumps({"file": of, "found": len(members.found)})]
+    lines += [json.dumps([type(each).__name__, *each]) for each in members.found]
+    lines.append(json.dumps({start: text.decode("latin-1") for start, text in members.texts.items()}))
+    content = "\n".join(lines).encode()
+    if len(content) <= KEPT:
+        _write(path, [zlib.compress(content, 1)])
+
+
+def _write(path: Path, parts: Sequence[bytes | bytearray]) -> None:
     def write(aside: Path) -> None:
         with aside.open("wb") as file:
-            file.writelines([line, *parts])
+            file.writelines(parts)
 
     place = _place(path)
     with suppress(OSError):  # a home that can't be written to, or a full disk: nothing is lost but time
         place.parent.mkdir(parents=True, exist_ok=True)
         write_aside(place, write)
         _make_room(place.parent)
+
+
+def kept_members(path: Path, of: Identity | None) -> Members | None:
+    """What was kept of a tar file that is ``of`` now, if it holds."""
+    if of is None:
+        return None
+    try:
+        place = _place(path)
+        packed = zlib.decompressobj()
+        lines = packed.decompress(place.read_bytes(), KEPT).decode().split("\n")
+        head = json.loads(lines[0])
+        if not packed.eof or head["file"] != of or len(lines) != head["found"] + 2:
+            return None
+        found = [_found(*json.loads(line)) for line in lines[1:-1]]
+        texts = {int(start): str(text).encode("latin-1") for start, text in json.loads(lines[-1]).items()}
+        os.utime(place)
+    except (OSError, zlib.error, ValueError, KeyError, TypeError, AttributeError):  # not there, or not ours
+        return None
+    return Members(found, texts)
+
+
+def _found(kind: str, *fields: str | int) -> Member | Damage:
+    types = (str, str, int, int, int, str) if kind == "Member" else (int, int, str)
+    if tuple(map(type, fields)) != types:
+        raise ValueError
+    return Member(*fields) if kind == "Member" else Damage(*fields)  # type: ignore[arg-type]  # looked at above
 
 
 def kept(path: Path, fetch: Fetch, of: Identity | None) -> Index | None:
@@ -103,7 +159,7 @@ def kept(path: Path, fetch: Fetch, of: Identity | None) -> Index | None:
     steps = np.diff(offsets)
     if offsets[0] < 0 or (steps < 8).any() or (widths < 1).any() or widths.sum(dtype=np.int64) != values:
         return None
-    return index if _agrees(index, widths, fetch) else None
+    return index if ranged_file(path) is not None or _agrees(index, widths, fetch) else None
 
 
 def _agrees(index: Index, widths: NDArray[np.int32], fetch: Fetch) -> bool:
@@ -121,7 +177,10 @@ def _agrees(index: Index, widths: NDArray[np.int32], fetch: Fetch) -> bool:
 
 
 def identity(path: Path) -> Identity | None:
-    """What tells a file from what it is after any change; None where its index isn't worth keeping."""
+    """What tells a file from what it is after any change; None where nothing does, or its index isn't worth keeping."""
+    ranged = ranged_file(path)
+    if ranged is not None:
+        return [_VERSION, str(path), ranged.there.size, ranged.there.version] if ranged.there.version else None
     try:
         stat = path.stat()
     except OSError:  # gone since it was opened

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from foveal.errors import UserError
 from foveal.files import write_aside, write_text
+from foveal.storage.ranges import SEARCHED, RangedFile, ranged_file
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")
@@ -54,7 +55,7 @@ _RUN = 1024  # records
 _MARK = 16  # parts
 _MARKS = 1_000_000  # places, about 100 MB
 
-Buffer = bytes | mmap | memoryview
+Buffer = bytes | mmap | memoryview | RangedFile
 Fetch = Callable[[int, int], bytes]
 """(count, position) -> that many bytes of a file, fewer at its end."""
 
@@ -87,8 +88,12 @@ class Damage(NamedTuple):
     reason: str
 
 
-def open_buffer(path: Path) -> bytes | mmap:
-    """Map a file into memory for reading; an empty file gives ``b""``. Raises UserError when it can't be opened."""
+def open_buffer(path: Path) -> bytes | mmap | RangedFile:
+    """Map a file into memory for reading; an empty file gives ``b""``, and the place of an object that is read through
+    ranges what reads it. Raises UserError when it can't be opened."""
+    ranged = ranged_file(path)
+    if ranged is not None:
+        return ranged
     try:
         with path.open("rb") as file:
             return mmap(file.fileno(), 0, access=ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
@@ -114,8 +119,11 @@ def fetching(path: Path, buffer: Buffer) -> Iterator[Fetch]:
 
     Raises UserError when the file can't be read.
     """
+    if isinstance(buffer, RangedFile):
+        yield buffer.onward()
+        return
     if sys.platform == "win32":
-        yield lambda count, position: buffer[position : position + count]
+        yield lambda count, position: bytes(buffer[position : position + count])
         return
     try:
         with path.open("rb", buffering=0) as file:
@@ -134,13 +142,14 @@ def read_record(buffer: Buffer, offset: int) -> Record | str:
     return _fault(buffer, offset, -1 - end) if end < 0 else _record(buffer, offset, end)
 
 
-def payload(view: memoryview, offset: int) -> memoryview | str:
+def payload(view: memoryview | RangedFile, offset: int) -> memoryview | str:
     """The payload of the record at byte ``offset``, or what is wrong there. ``view`` is of a whole file.
 
-    No copy is made of a record of one part; of several, they are joined with the magic between them.
+    No copy is made of a record of one part of a file in memory; of several, they are joined with the magic between
+    them.
     """
     start, size = offset + 8, len(view)
-    if start <= size:
+    if start <= size and isinstance(view, memoryview):
         magic, packed = _HEADER.unpack_from(view, offset)
         if magic == MAGIC and packed <= MAX_PAYLOAD and start + (packed + 3 & ~3) <= size:
             return view[start : start + packed]
@@ -256,7 +265,7 @@ class _Chains:
             if size - position < 8:
                 found = -1 - position
                 break
-            magic, packed = _HEADER.unpack_from(self.buffer, position)
+            magic, packed = _header(self.buffer, position)
             kind = packed >> 29
             after = position + 8 + ((packed & MAX_PAYLOAD) + 3 & ~3)
             if magic != MAGIC or kind > _LAST or after > size or (kind in (_MIDDLE, _LAST)) != (count > 0):
@@ -274,8 +283,7 @@ class _Chains:
     def sound(self, start: int, stop: int, step: int = 1) -> int:
         """The first byte in ``start`` to ``stop``, in steps of ``step``, where a record starts that is followed by
         another one or by the end; or -1."""
-        for match in _START.finditer(self.buffer, start, min(stop + 7, len(self.buffer))):
-            place = match.start()
+        for place in _starts(self.buffer, start, min(stop + 7, len(self.buffer))):
             if (place - start) % step == 0 and self._is_border(self.end(place)):
                 return place
         return -1
@@ -287,8 +295,7 @@ class _Chains:
         such a one.
         """
         ahead = -1  # the next record that is followed by another one, once it was looked for
-        for match in _START.finditer(self.buffer, start):
-            place = match.start()
+        for place in _starts(self.buffer, start, len(self.buffer)):
             end = self.end(place)
             if end < 0:
                 continue
@@ -306,12 +313,31 @@ class _Chains:
         return position == len(self.buffer) or self.buffer[position : position + 4] == MAGIC_BYTES
 
 
+def _header(buffer: Buffer, position: int) -> tuple[int, int]:
+    """Magic, and kind and length, of the part that starts there; at least 8 bytes are left."""
+    if isinstance(buffer, RangedFile):
+        return _HEADER.unpack(buffer[position : position + 8])
+    return _HEADER.unpack_from(buffer, position)
+
+
+def _starts(buffer: Buffer, start: int, stop: int) -> Iterator[int]:
+    """Where something between two bytes reads like the start of a record; its first 8 bytes lie between them."""
+    if isinstance(buffer, RangedFile):
+        for place in range(start, stop, SEARCHED):
+            for match in _START.finditer(buffer[place : min(place + SEARCHED + 7, stop)]):
+                if match.start() < SEARCHED:
+                    yield place + match.start()
+        return
+    for match in _START.finditer(buffer, start, stop):
+        yield match.start()
+
+
 def _record(buffer: Buffer, offset: int, end: int) -> Record:
     """The record that is known to reach from ``offset`` to ``end``."""
     parts: list[tuple[int, int]] = []
     position = offset
     while position < end:
-        length = _HEADER.unpack_from(buffer, position)[1] & MAX_PAYLOAD
+        length = _header(buffer, position)[1] & MAX_PAYLOAD
         parts.append((position + 8, length))
         position += 8 + (length + 3 & ~3)
     return Record(offset, end, tuple(parts))
@@ -324,7 +350,7 @@ def _fault(buffer: Buffer, offset: int, position: int) -> str:
         if position == offset:
             return f"cut short: {left} byte{'s' * (left != 1)} at the end of the file hold no record"
         return "cut short: the file ends before the last part of this record"
-    magic, packed = _HEADER.unpack_from(buffer, position)
+    magic, packed = _header(buffer, position)
     kind, length = packed >> 29, packed & MAX_PAYLOAD
     if magic != MAGIC:
         found = f"found {bytes(buffer[position : position + 4]).hex()} instead of {MAGIC_BYTES.hex()}"

@@ -2,13 +2,15 @@
 
 Files are mapped into memory; what is kept of a record is its offset (8 bytes) and its labels (4 bytes each).
 An ``.idx`` file isn't needed; it is read where it is asked for. Of a large file the index is kept (``keptindex``).
+Of an object that is read through ranges each part is read once for its index, and again when its pictures are.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from foveal.formats.recordio import (
     HEAD_BYTES,
     MAPPED,
     Buffer,
+    Damage,
     Fetch,
     Record,
     Run,
@@ -32,11 +35,14 @@ from foveal.formats.recordio import (
     payload,
     records,
 )
+from foveal.progress import track
 from foveal.records import BadRecord, Label, Labels, Sample
+from foveal.storage.ranges import RangedFile
 
 _FLAG_AND_LABEL = np.dtype([("flag", "<u4"), ("label", "<f4")])  # as an image record begins
 assert _FLAG_AND_LABEL.itemsize == HEAD_BYTES
 _AROUND = 128 << 10  # bytes that the system may map around those that are touched
+_TICK = 1_000_000  # bytes: progress counts megabytes
 _MOST_BAD = 100_000  # records; where more are unreadable than readable, that is told at once
 
 _NO_RECORDIO = "Unable to parse record. Please make sure input data is in correct recordio format."  # the original's
@@ -50,6 +56,8 @@ _KINDS = {  # first bytes of files that people put in a .rec file's place
     b"[": "JSON",
     b"<": "XML or HTML",
 }
+
+Stored = Run | Record | Damage
 
 
 class RecordSource:
@@ -85,7 +93,7 @@ class RecordSource:
         self.class_names = class_names
         self._paths = tuple(paths)
         self._buffers = tuple(open_buffer(path) for path in paths)
-        self._views = tuple(memoryview(buffer) for buffer in self._buffers)
+        self._views = tuple(each if isinstance(each, RangedFile) else memoryview(each) for each in self._buffers)
         self._all_mapped = sum(map(len, self._buffers)) <= MAPPED
         self._mapped = 0  # bytes since the files were let go of, about
         index = Index()
@@ -103,6 +111,16 @@ class RecordSource:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Records of each file."""
+        return tuple(end - start for start, end in pairwise(self._starts))
+
+    @property
+    def ranged(self) -> int:
+        """Bytes of the files that are read through ranges from a store."""
+        return sum(len(buffer) for buffer in self._buffers if isinstance(buffer, RangedFile))
 
     def labels(self) -> Labels:
         if self._widths is None:
@@ -168,7 +186,8 @@ def _read_index(path: Path, buffer: Buffer, idx: bool) -> Index:
         if known is not None:
             return known
         index = Index()
-        for found in read_listed(path.with_suffix(".idx"), buffer, fetch) if idx else records(buffer, fetch):
+        stored = read_listed(path.with_suffix(".idx"), buffer, fetch) if idx else records(buffer, fetch)
+        for found in _told(stored, path.name, len(buffer)) if isinstance(buffer, RangedFile) else stored:
             if isinstance(found, Run):
                 _add_run(path, fetch, found, index)
             elif isinstance(found, Record):
@@ -184,6 +203,20 @@ def _read_index(path: Path, buffer: Buffer, idx: bool) -> Index:
                 )
     keep(path, index, before)
     return index
+
+
+def _told(stored: Iterator[Stored], name: str, size: int) -> Iterator[Stored]:
+    """Pass on what is found in a file that takes long to be read, and show how far that is."""
+    ticks = track(range(size // _TICK), size // _TICK, f"reading {name} (MB)")
+    done = 0
+    for found in stored:
+        yield found
+        reached = int(found.offsets[-1]) if isinstance(found, Run) else found.end
+        for _ in range(done, reached // _TICK):
+            next(ticks, None)
+        done = max(done, reached // _TICK)
+    for _ in ticks:
+        pass
 
 
 def _add_run(path: Path, fetch: Fetch, run: Run, index: Index) -> None:

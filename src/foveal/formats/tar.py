@@ -21,9 +21,10 @@ from mmap import mmap
 from typing import NamedTuple, Protocol
 
 from foveal.formats.recordio import Damage
+from foveal.storage.ranges import RangedFile
 
 BLOCK = 512  # bytes
-Buffer = bytes | mmap
+Buffer = bytes | mmap | RangedFile
 _LONGEST_NAME = 65_536  # bytes of a long name, or of everything that POSIX's extended header says
 _MAGIC = b"ustar"
 _RECORD = re.compile(rb"(\d{1,6}) ([^=\n]+)=")
@@ -112,7 +113,7 @@ def scan(buffer: Buffer) -> Iterator[Member | Damage]:
 
     After damage the reading goes on at the next header, at any alignment.
     """
-    stream = io.BytesIO(buffer) if isinstance(buffer, bytes) else buffer
+    stream = stream_of(buffer)
     position: int | None = 0
     while position is not None:
         start, position = position, None
@@ -122,6 +123,26 @@ def scan(buffer: Buffer) -> Iterator[Member | Damage]:
                 yield Damage(found.offset, len(buffer) if position is None else position, found.reason)
             else:
                 yield found
+
+
+def stream_of(buffer: Buffer) -> Stream:
+    """A buffer to be read from front to back."""
+    if isinstance(buffer, RangedFile):
+        return _Onward(buffer)
+    return io.BytesIO(buffer) if isinstance(buffer, bytes) else buffer
+
+
+class _Onward:
+    def __init__(self, file: RangedFile) -> None:
+        self._fetch, self._position = file.onward(), 0
+
+    def read(self, size: int, /) -> bytes:
+        content = self._fetch(size, self._position)
+        self._position += len(content)
+        return content
+
+    def seek(self, position: int, /) -> None:
+        self._position = position
 
 
 def begins_like_tar(start: bytes) -> bool:

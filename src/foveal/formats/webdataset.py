@@ -20,9 +20,9 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,10 +39,13 @@ from foveal.formats.jsonlabels import (
     name_beside,
     number_labels,
 )
+from foveal.formats.keptindex import Members, identity, keep_members, kept_members
 from foveal.formats.pictures import LONGEST_PATH, SUFFIXES, is_hidden, short, shown
-from foveal.formats.recordio import open_buffer
-from foveal.formats.tar import Buffer, Member, scan, walk
-from foveal.records import BadRecord, Boxes, Labels, Sample, TaskName
+from foveal.formats.recordio import Damage, open_buffer
+from foveal.formats.tar import BLOCK, Member, Stream, scan, stream_of, walk
+from foveal.progress import track
+from foveal.records import BadRecord, Boxes, Labels, Line, Remark, Sample, TaskName
+from foveal.storage.ranges import RangedFile, ranged_file
 
 _LOOKED_AT = 300  # members that tell whether a tar file is a shard
 _LARGEST_LABEL = 16_000_000  # bytes of a .json, .cls or .txt
@@ -54,26 +57,41 @@ _TEACH = "A picture's label is a .cls, .json or .txt of its name, right behind o
 Group = dict[str, Member]
 
 
+class _Sliced(Protocol):
+    """Bytes of a shard; slices of it are bytes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
 def looks_like_webdataset(path: Path) -> bool:
     """Whether an uncompressed tar file begins with pictures and labels as WebDataset has them.
 
     A ``.json`` of SageMaker's object detection and the numbers of a YOLO ``.txt`` are none.
     """
+    ranged = ranged_file(path)
+    if ranged is not None:
+        return _begins_like_webdataset(stream_of(ranged))
     try:
         with path.open("rb") as file:
-            members = [each for each in islice(walk(file), _LOOKED_AT) if isinstance(each, Member)]
-            for _, group, _ in _groups(members):
-                if _picture(group) is None or not any(suffix in group for suffix in _LABELS):
-                    continue
-                if "cls" in group:
-                    return True
-                member = group["json" if "json" in group else "txt"]
-                if member.size > _LARGEST_LABEL:
-                    return False
-                file.seek(member.start)
-                return _speaks_of_label(file.read(member.size), "json" in group)
+            return _begins_like_webdataset(file)
     except OSError:
         return False
+
+
+def _begins_like_webdataset(file: Stream) -> bool:
+    members = (each for each in islice(walk(file), _LOOKED_AT) if isinstance(each, Member))
+    for _, group, _ in _groups(members):
+        if _picture(group) is None or not any(suffix in group for suffix in _LABELS):
+            continue
+        if "cls" in group:
+            return True
+        member = group["json" if "json" in group else "txt"]
+        if member.size > _LARGEST_LABEL:
+            return False
+        file.seek(member.start)
+        return _speaks_of_label(file.read(member.size), "json" in group)
     return False
 
 
@@ -106,7 +124,7 @@ def read_webdataset(
     origin: str = "",
     class_names: tuple[str, ...] | None = None,
     task: TaskName | None = None,
-) -> tuple[ShardSource, tuple[str, ...]]:
+) -> tuple[ShardSource, tuple[Line, ...]]:
     """Read the headers and labels of shards; their pictures are counted in the order of ``paths``.
 
     Args:
@@ -123,11 +141,9 @@ def read_webdataset(
     """
     reading = _Reading(task)
     starts, cut = [0], []
-    for path in paths:
-        buffer = open_buffer(path)
-        if len(buffer) and bytes(buffer[-512:]).strip(b"\0"):
+    for path in track(paths, len(paths), "reading the headers of shards"):
+        if not _read_shard(path, reading):
             cut.append(path.name)
-        _read_shard(path, buffer, reading)
         starts.append(len(reading.offsets))
     if not len(reading.offsets):
         raise nothing_usable(
@@ -214,6 +230,16 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self._index.offsets)
 
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Pictures of each shard."""
+        return tuple(end - start for start, end in pairwise(self._index.starts))
+
+    @property
+    def ranged(self) -> int:
+        """Bytes of the shards that are read through ranges from a store."""
+        return sum(len(file) for file in map(ranged_file, self._index.paths) if file is not None)
+
     def labels(self) -> Labels:
         return self._labels
 
@@ -243,9 +269,10 @@ class ShardSource:
     def _picture(self, index: int) -> bytes:
         start, size = int(self._index.offsets[index]), int(self._index.sizes[index])
         try:
-            content = bytes(self._index.buffer(self._index.shard(index))[start : start + size])
+            shard = self._index.buffer(self._index.shard(index))
         except UserError as error:
             raise BadPicture(error.what, error.where, error.remedy) from error
+        content = bytes(shard[start : start + size])
         if len(content) < size:
             raise BadPicture("the shard is shorter than when it was opened", self.where(index))
         return content
@@ -274,9 +301,56 @@ class BoxShardSource(ShardSource):
         return digest.hexdigest()
 
 
-def _read_shard(path: Path, buffer: Buffer, reading: _Reading) -> None:
+class _Noted:
+    """A shard in a store of which is kept what was read beside its pictures."""
+
+    def __init__(self, file: RangedFile, kept: Members | None) -> None:
+        self.read = kept or Members()
+        self.more = kept is None  # than what is kept
+        self._file = file
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __getitem__(self, wanted: slice) -> bytes:
+        start, stop, _ = wanted.indices(len(self))
+        text = self.read.texts.get(start, b"")
+        if len(text) != stop - start:
+            text = self.read.texts[start] = self._file[start:stop]
+            self.more = True
+        return text
+
+    def scan(self) -> Iterator[Member | Damage]:
+        if self.read.found:
+            yield from self.read.found
+            return
+        for found in scan(self._file):
+            self.read.found.append(found)
+            yield found
+
+
+def _read_shard(path: Path, reading: _Reading) -> bool:
+    """Returns whether the shard has an end mark, or is empty."""
+    buffer = open_buffer(path)
+    if isinstance(buffer, RangedFile):
+        of = identity(path)
+        noted = _Noted(buffer, kept_members(path, of))
+        _read_members(path, noted.scan(), noted, reading)
+        ended = _has_end(noted)
+        if noted.more:
+            keep_members(path, noted.read, of)
+        return ended
+    _read_members(path, scan(buffer), buffer, reading)
+    return _has_end(buffer)
+
+
+def _has_end(buffer: _Sliced) -> bool:
+    return not len(buffer) or not bytes(buffer[-BLOCK:]).strip(b"\0")
+
+
+def _read_members(path: Path, stored: Iterable[Member | Damage], buffer: _Sliced, reading: _Reading) -> None:
     def members() -> Iterator[Member]:
-        for found in scan(buffer):
+        for found in stored:
             if isinstance(found, Member):
                 yield found
             else:
@@ -298,7 +372,7 @@ def _read_shard(path: Path, buffer: Buffer, reading: _Reading) -> None:
             reading.add(picture, label)
 
 
-def _label(group: Group, buffer: Buffer, where: str, reading: _Reading) -> Label | Annotation:
+def _label(group: Group, buffer: _Sliced, where: str, reading: _Reading) -> Label | Annotation:
     """The label of one picture; the first one tells where the labels of all are. Raises BadPicture."""
     record: dict[str, Any] = {}
     if "json" in group:
@@ -342,10 +416,10 @@ def _kind(group: Group, record: dict[str, Any], task: TaskName | None) -> str:
     return "json" if label_key(record) is not None else "txt" if "txt" in group else ""
 
 
-def _said(reading: _Reading, cut: Sequence[str]) -> tuple[str, ...]:
-    said = [f"labels by {'the objects in .json' if reading.kind == 'boxes' else '.' + reading.kind}"]
+def _said(reading: _Reading, cut: Sequence[str]) -> tuple[Line, ...]:
+    said: list[Line] = [f"labels by {'the objects in .json' if reading.kind == 'boxes' else '.' + reading.kind}"]
     if reading.others:
-        said.append(f"left out: {reading.others:,} labels without a picture")
+        said.append(Remark("passed-over", f"left out: {reading.others:,} labels without a picture"))
     if cut:
         said.append(f"without an end mark, and maybe cut short: {len(cut):,} shards, e.g. {cut[0]}")
     return tuple(said)
@@ -384,7 +458,7 @@ def _picture(group: Group) -> Member | None:
     return next((group[suffix] for suffix in group if f".{suffix}" in SUFFIXES), None)
 
 
-def _text(group: Group, suffix: str, buffer: Buffer, where: str) -> str:
+def _text(group: Group, suffix: str, buffer: _Sliced, where: str) -> str:
     member = group[suffix]
     if member.size > _LARGEST_LABEL:
         raise BadPicture(f"its .{suffix} has {member.size:,} bytes, too many for a label", where)

@@ -39,6 +39,7 @@ OLD_PART = 7 * 24 * 3600  # seconds after which a part that nobody went on with 
 LOOK = 64  # first bytes of a file that tell a hollow one; no file that we read begins with so many zeros
 RECENT = 60  # seconds in which a copy's time of reading is not written anew
 _PARTS = ".parts"
+RANGES = ".ranges"  # folder of the parts that ``storage/ranges.py`` keeps: each is a copy of its own
 _UNFINISHED = re.compile(r"\.[0-9a-f]+\.[0-9]+\.part")
 _TAG = re.compile(r"@[0-9a-f]{8}")
 
@@ -63,10 +64,7 @@ def _folder(given: str, home: str | None) -> Path:
 def cache_bound() -> int:
     """Bytes that whole copies may take. Raises UserError for a FOVEAL_CACHE_GB that is no positive number."""
     given = os.environ.get("FOVEAL_CACHE_GB", "")
-    try:
-        gigabytes = float(given or BOUND_GB)
-    except ValueError:
-        gigabytes = math.nan
+    gigabytes = as_number(given) if given else BOUND_GB
     if not 0 < gigabytes < 1e9:
         raise UserError(
             f"{given!r} is no size of a cache",
@@ -75,6 +73,14 @@ def cache_bound() -> int:
             setting="FOVEAL_CACHE_GB",
         )
     return int(gigabytes * 1e9)
+
+
+def as_number(given: str) -> float:
+    """A number as an environment variable has it, or NaN."""
+    try:
+        return float(given)
+    except ValueError:
+        return math.nan
 
 
 def place_of(address: Address) -> Path:
@@ -126,7 +132,7 @@ def read_file(path: Path) -> bytes:
     if address is None:
         return content
     if any(content[:LOOK]) or not content:
-        _touch(path)
+        touch(path)
         return content
     stat = path.stat()
     return _fill(address, path, StoredObject(address.key, stat.st_size, stat.st_mtime_ns))
@@ -171,7 +177,7 @@ def fetch(address: Address, found: StoredObject | None = None) -> Path:
         there = found or stores.head(address)
         _need(place, there, address)
         if is_current(place, there) and is_whole(place):
-            _touch(place)
+            touch(place)
         elif there.size <= PART:
             _fill(address, place, there)
         else:
@@ -182,11 +188,17 @@ def fetch(address: Address, found: StoredObject | None = None) -> Path:
     return place
 
 
+def room_left(but: Iterable[Path] = ()) -> int:
+    """Bytes that the cache may take beside what must stay whole, these copies left out."""
+    held = _needed_in.get(objects_folder(), 0) - sum(_needed.get(place, 0) for place in but)
+    return int(cache_bound() * KEPT_OF_BOUND) - held
+
+
 def expect_room(size: int, what: str, address: Address) -> None:
     """Raises UserError when so many bytes, told of as ``what``, can't stay whole beside what must already."""
     limit = int(cache_bound() * KEPT_OF_BOUND)
     held = _needed_in.get(objects_folder(), 0)
-    if held + size > limit:
+    if size > room_left():
         beside = f" beside {held:,} of other files" if held else ""
         raise UserError(
             f"{what}, and they must be here whole{beside}: the cache has room for {limit:,}",
@@ -233,7 +245,7 @@ def make_hollow(place: Path, there: StoredObject) -> None:
         )  # where nothing is, nothing needs to be kept until the file is ready: half of it is hollow too
         os.utime(place, ns=(time.time_ns(), there.version))
     except OSError:  # there is a copy, or no folder yet; of what else is wrong the long way tells
-        _put(place, there.version, write)
+        put_copy(place, there.version, write)
 
 
 def ahead(names: Iterable[str], workers: int = 8) -> Iterator[str]:
@@ -289,9 +301,9 @@ def _fill(address: Address, place: Path, expected: StoredObject | None) -> bytes
         raise BadPicture("the object has changed since the data was opened", str(address), "Start again.")
     if len(content) != there.size:
         raise BadPicture(f"the store gave {len(content):,} of {there.size:,} bytes", str(address))
-    _put(place, (expected or there).version, lambda aside: _write(aside, content))
+    put_copy(place, (expected or there).version, lambda aside: _write(aside, content))
     _checked.add(place)
-    _count(there.size)
+    count_copy(there.size)
     return content
 
 
@@ -299,8 +311,8 @@ def _write(aside: Path, content: bytes) -> None:
     aside.write_bytes(content)
 
 
-def _put(place: Path, version: int, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a copy aside, give it its object's version, and put it in its place."""
+def put_copy(place: Path, version: int, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a copy aside, give it its object's version, and put it in its place. Raises UserError."""
     aside = place.with_name(f".{threading.get_ident():x}.{os.getpid()}.part")
     try:
         _make_folder(place.parent)
@@ -338,7 +350,7 @@ def _no_room(error: OSError) -> UserError:
     )
 
 
-def _touch(place: Path) -> None:
+def touch(place: Path) -> None:
     """Note that a copy was read."""
     stat = place.stat()
     if time.time() - stat.st_atime > RECENT:
@@ -364,7 +376,7 @@ def _fetch_parts(address: Address, place: Path, there: StoredObject) -> None:
             raise
         except OSError as error:
             raise _no_room(error) from error
-    _count(there.size)
+    count_copy(there.size)
 
 
 @contextmanager
@@ -413,7 +425,7 @@ def _fetch_stream(address: Address, file: BinaryIO) -> None:
     file.writelines(stores.stream(address))
 
 
-def _count(size: int) -> None:
+def count_copy(size: int) -> None:
     """Add a copy to what is known of the cache, and make room when it holds more than it may."""
     root, bound = objects_folder(), cache_bound()
     with _lock:
@@ -439,6 +451,11 @@ def _make_room(root: Path, goal: int) -> int:
                 if time.time() - place.stat().st_mtime < OLD_PART:
                     continue
                 place.unlink()
+            elif place.is_relative_to(root / RANGES):
+                try:
+                    place.unlink(missing_ok=True)
+                except PermissionError:  # Windows removes no file that is being read
+                    continue
             else:
                 stat = place.stat()
                 make_hollow(place, StoredObject("", stat.st_size, stat.st_mtime_ns))
