@@ -13,6 +13,7 @@ from pathlib import Path
 from foveal.errors import UserError
 
 CHUNK = 1 << 20  # bytes read at a time when hashing
+_SHARERS = 1 << 16  # bytes of a lock's file on Windows, which locks parts of files and knows no shared locks
 
 
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
@@ -65,8 +66,11 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def lock(folder: Path, what: str) -> Iterator[None]:
+def lock(folder: Path, what: str, *, shared: bool = False) -> Iterator[None]:
     """Hold ``folder`` (made when missing) for this process; the system lets go of it however the process ends.
+
+    Args:
+        shared: hold it together with all others that want it shared.
 
     Raises:
         UserError: when another process holds it; ``what`` says what that one does.
@@ -74,18 +78,19 @@ def lock(folder: Path, what: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+b") as file:
         try:
-            _take(file.fileno())
+            _take(file.fileno(), shared)
         except OSError as error:
             raise UserError(what, str(folder), "Wait for it, or name another output folder.") from error
         yield
 
 
-def _take(handle: int) -> None:
+def _take(handle: int, shared: bool) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, os.getpid() % _SHARERS if shared else 0, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1 if shared else _SHARERS)
     else:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -78,6 +78,22 @@ class BadRecord:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """A line that a reader says of something odd.
+
+    ``kind``: ``passed-over``, pictures or labels that nothing is known of; ``other-names``, labels that name other
+    pictures than those they count for; ``category-ids``, ids that don't run from 1.
+    """
+
+    kind: Literal["passed-over", "other-names", "category-ids"]
+    line: str
+
+
+Line = str | Remark
+"""What a reader says of the data."""
+
+
+@dataclass(frozen=True)
 class Labels:
     """All labels of a source as stored, ragged.
 
@@ -159,6 +175,18 @@ class SourceAround:
 
 
 @runtime_checkable
+class Sharded(Protocol):
+    """Of a source whose pictures lie in shards, in the order of its rows: how many in each, and how many bytes of the
+    shards are read through ranges from a store (0 where all are on disk)."""
+
+    @property
+    def shards(self) -> tuple[int, ...]: ...
+
+    @property
+    def ranged(self) -> int: ...
+
+
+@runtime_checkable
 class BoxSource(Source, Protocol):
     """Pictures with boxes. ``read`` gives samples whose label is ``Boxes``; ``labels`` gives the class of every object,
     a picture's objects one after another (none for a picture without objects)."""
@@ -202,9 +230,10 @@ class Reading:
 class Dataset:
     """What a path held: its splits, its class names in label order, and what was decided on the way.
 
-    ``said`` has one line a decision ("found folders per class: 10 classes, 60,000 pictures"). ``task`` tells what the
-    pictures carry: one class each (``classes``); any number of them (``multi-label``: every label is a row of as many
-    numbers as there are classes, 1 for those that it has, else 0); or ``boxes`` (every source is a ``BoxSource``).
+    ``said`` has one line a decision ("found folders per class: 10 classes, 60,000 pictures"); those that tell of
+    something odd are in ``remarks`` too. ``task`` tells what the pictures carry: one class each (``classes``); any
+    number of them (``multi-label``: every label is a row of as many numbers as there are classes, 1 for those that it
+    has, else 0); or ``boxes`` (every source is a ``BoxSource``).
     """
 
     train: Source
@@ -214,3 +243,4 @@ class Dataset:
     named: bool
     said: tuple[str, ...] = field(default=())
     task: TaskName = "classes"
+    remarks: tuple[Remark, ...] = ()

@@ -31,8 +31,8 @@ def run(*arguments):
 def test_boxes_classes_and_sizes_are_told(photos):
     assert run("inspect", photos).stdout.splitlines() == [
         f"{photos} is data",
-        "classes.txt names 2 classes",
         "train: YOLO, 3 pictures (1 without objects), 3 boxes, 2 classes",
+        "classes in the order of classes.txt: cat, dog",
         "pictures: all 40 x 30 (3 looked at)",
         "train: 3 boxes, 1 a picture (median), 2 at most; 1 of 3 pictures without; a box's side is 50% of its "
         "picture's (median), nine of ten 28% to 50%",

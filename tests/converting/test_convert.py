@@ -557,7 +557,8 @@ def test_another_job_in_the_same_place_is_refused(tmp_path, monkeypatch):
         ),
         (Choice(group_by="("), "group_by: '(' is no regular expression: missing ), unterminated subpattern at "
                                "position 0\nExample: '(patient[0-9]+)'."),
-        (Choice(group_by="zz"), "T/in: 'zz' matches none of its paths, such as part0/0 x.jpg"),
+        (Choice(group_by="zz"), "T/in: 'zz' matches none of its paths, such as part0/0 x.jpg\n"
+                              "Give what matches a part of each, or a column of a table."),
         (Choice(shares=(0.5, 0.2)), "0.5,0.2 are no shares\nGive two or three above 0 that make 1: 0.8,0.1,0.1 "
                                     "(train, val, test)."),
         (
@@ -570,6 +571,29 @@ def test_another_job_in_the_same_place_is_refused(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_choices_that_can_not_be_meant(tmp_path, choice, told):
     assert fails(tmp_path, little.dataset(tmp_path / "in", "classes"), form="lst", choice=choice) == told
+
+
+@pytest.mark.parametrize("task", ["classes", "boxes"])
+def test_a_manifest_names_its_pictures_where_they_will_be_copied_to(tmp_path, bucket, task):
+    data = little.dataset(tmp_path / "in", task)
+    prefix = f"s3://{bucket.name}/sets/a b"
+    report = convert(data, tmp_path / "out", "manifest", prefix=prefix, quiet=True)
+    assert f"pictures are named below {prefix}/: copy images/train, images/val, images/test there" in report.said
+    first = json.loads((tmp_path / "out/train.manifest").read_text().splitlines()[0])
+    assert first["source-ref"] == f"{prefix}/images/train/part0_0 x.jpg"
+    beside = open_data(tmp_path / "out", root=tmp_path / "out", task=None)
+    assert little.same(little.contents(data), little.contents(beside))
+    bucket.put_folder(tmp_path / "out", "sets/a b")
+    for split in ("train", "val", "test"):
+        (tmp_path / "out/images" / split).rename(tmp_path / f"moved-{split}")
+    assert little.same(little.contents(data), little.contents(open_data(tmp_path / "out", task=None)))
+    assert little.same(little.contents(data), little.contents(open_data(prefix, task=None)))
+
+
+def test_a_manifest_that_is_named_itself_names_them_there_too(tmp_path):
+    convert(little.dataset(tmp_path / "in", "classes"), tmp_path / "a.manifest", prefix="gs://b/", quiet=True)
+    line = (tmp_path / "a_train.manifest").read_text().splitlines()[0]
+    assert json.loads(line)["source-ref"] == "gs://b/a_train_images/part0_0 x.jpg"
 
 
 def test_a_name_that_several_pictures_have_drops_none(tmp_path):

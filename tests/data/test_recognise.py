@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -26,6 +28,14 @@ def record(path, *labels):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_records(path, ((row, pack(b"picture %d" % row, float(label), row)) for row, label in enumerate(labels)))
     return path
+
+
+def tarred(path, members):
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
 
 
 def test_a_folder_per_class(tmp_path):
@@ -125,7 +135,51 @@ def test_record_files_in_folders_of_splits_with_names_above(tmp_path):
     data = open_data(tmp_path)
     assert (data.class_names, data.named) == (("cat", "dog"), True)
     assert data.validation.class_names == ("cat", "dog")
-    assert "classes.txt names 2 classes" in data.said
+    assert "classes in the order of classes.txt: cat, dog" in data.said
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "1.png"}],
+    "annotations": [{"id": n, "image_id": 1, "category_id": n, "bbox": [1, 1, 5, 5]} for n in (2, 7)],
+    "categories": [{"id": 7, "name": "ant"}, {"id": 2, "name": "cow"}],
+}
+OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object>"
+SHARD = {"a.jpg": b"x", "a.json": b'{"label": 1, "class_name": "ant"}', "b.jpg": b"x",
+         "b.json": b'{"label": 0, "class_name": "cow"}'}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "order"),
+    [
+        ({"cow/1.png": "", "ant/1.png": ""}, None),
+        ({"10/1.png": "", "9/1.png": ""}, "in the order of their numbers: 9, 10"),
+        ({f"{number}/1.png": "" for number in range(12)},
+         "in the order of their numbers: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (12 in all)"),
+        ({"cow/1.png": "", "ant/1.png": "", "classes.txt": "cow\nant\n"}, "in the order of classes.txt: cow, ant"),
+        ({"1.png": "", "a.lst": "0\t1\t1.png\n"}, None),
+        ({"1.png": "", "a.csv": "file,label\n1.png,cow\n1.png,ant\n"}, "in the order of their names: ant, cow"),
+        ({"1.png": "", "a.csv": "file,label\n1.png,10\n1.png,9\n"}, "in the order of their numbers: 9, 10"),
+        ({"1.png": "", "a.csv": "file,cow,ant\n1.png,1,1\n"}, "in the order of their columns: cow, ant"),
+        ({"images/1.png": "", "train.json": json.dumps(COCO)}, "in the order of their ids: cow, ant"),
+        ({"JPEGImages/1.png": "", "Annotations/1.xml": "<annotation>" + OBJECT.format("cow") + OBJECT.format("ant")
+          + "</annotation>"}, "in the order of their names: ant, cow"),
+        ({"images/1.png": "", "labels/1.txt": "0 .5 .5 .1 .1", "data.yaml": "names: [cow, ant]\ntrain: images\n"},
+         "in the order of their numbers: cow, ant"),
+        ({"1.png": "", "a.manifest": '{"source-ref": "1.png", "a": 0, "a-metadata": {"class-name": "cow"}}'},
+         "in this order: cow"),
+        ({"1.png": "", "metadata.jsonl": '{"file_name": "1.png", "label": "cow"}'}, "in this order: cow"),
+        ({"train.tar": SHARD}, "in this order: cow, ant"),
+    ],
+)  # fmt: skip
+def test_the_order_of_the_classes_is_told_in_one_line(tmp_path, files, order):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, dict):
+            tarred(tmp_path / name, content)
+        else:
+            (tmp_path / name).write_text(content)
+    told = [line for line in open_data(tmp_path, task=None).said if line.startswith("classes ")]
+    assert told == ([] if order is None else [f"classes {order}"])
 
 
 def test_a_record_file_is_known_by_its_first_bytes(tmp_path):

@@ -87,8 +87,7 @@ def test_a_table_of_0_and_1_beside_folders_of_bare_pictures_describes_them(tmp_p
     assert (data.task, data.class_names) == ("multi-label", ("person", "dog"))
     assert data.test.read(0).label.tolist() == [0, 1]
     assert data.said[0] == (
-        "train.csv: pictures by the column file, labels by 2 columns of 0 and 1, classes in their order (person, dog); "
-        f"pictures in {tmp_path}/train"
+        f"train.csv: pictures by the column file, labels by 2 columns of 0 and 1; pictures in {tmp_path}/train"
     )
 
 
@@ -147,7 +146,7 @@ def test_a_text_of_boxes_is_read_by_its_columns_and_named(tmp_path):
         assert (data.task, data.class_names, data.named) == ("boxes", ("open", "short"), True)
         assert data.train.boxes(0).cls.tolist() == [0, 1]
         assert data.test.boxes(0).cls.tolist() == [1]
-    assert "classes as given with --names, in the order of their numbers" in data.said
+    assert "classes in the order of their numbers in --names: open, short" in data.said
     unnamed = open_data(tmp_path, task="boxes", form="boxes", reading=Reading(columns=reading.columns))
     assert (unnamed.class_names, unnamed.named) == (("0", "1", "2", "3", "4"), False)
 

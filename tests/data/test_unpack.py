@@ -154,12 +154,55 @@ def test_a_process_waits_for_another_that_unpacks_the_same(tmp_path, cache):
     assert len(listing(unpacked_folder(path))) == 300
 
 
+OPENED = """
+import sys
+from pathlib import Path
+from foveal.data.unpack import unpacked
+unpacked(Path(sys.argv[1]), [])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def trees(cache):
+    return {each.name.split("-")[0] for each in cache.iterdir() if not each.name.startswith(".")}
+
+
+def opened(path):
+    """A process that has an archive open until its input ends."""
+    process = subprocess.Popen([sys.executable, "-c", OPENED, path], stdin=-1, stdout=-1, text=True)
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def test_what_was_not_opened_for_the_longest_time_makes_room(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("FOVEAL_CACHE_GB", "0.0000025")  # 2,500 bytes
+    paths = [zipped(tmp_path / f"{name}.zip", "x/1.jpg", **{"x/1.jpg": "y" * 1000}) for name in "abc"]
+    for number in (0, 1, 0):
+        opened(paths[number]).communicate()
+    assert trees(cache) == {"a", "b"}
+    opened(paths[2]).communicate()
+    assert trees(cache) == {"a", "c"}
+    assert not [each.name for each in cache.iterdir() if each.name.endswith(".part")]
+
+
+def test_what_a_running_process_has_open_is_not_removed(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("FOVEAL_CACHE_GB", "0.0000005")  # 500 bytes
+    first = opened(zipped(tmp_path / "a.zip", "x/1.jpg", **{"x/1.jpg": "y" * 1000}))
+    unpacked(zipped(tmp_path / "b.zip", "x/1.jpg", **{"x/1.jpg": "y" * 1000}), [])
+    assert trees(cache) == {"a", "b"}
+    first.kill()
+    first.communicate()
+    unpacked(zipped(tmp_path / "c.zip", "x/1.jpg", **{"x/1.jpg": "y" * 1000}), [])
+    assert trees(cache) == {"b", "c"}
+
+
 def test_a_cache_that_can_not_be_written_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     path = zipped(tmp_path / "x.zip", "cat/1.jpg")
     assert refusal(path) == (
-        f"{tmp_path}/file/foveal/unpacked/.locks/{unpacked_folder(path).name}: can't be written: Not a directory\n"
+        f"{tmp_path}/file/foveal/unpacked/.locks/{unpacked_folder(path).name}.used: can't be written: Not a directory\n"
         "Let XDG_CACHE_HOME name a folder on a disk where that works."
     )
 
@@ -363,6 +406,7 @@ def test_metadata_by_split(tmp_path):
     assert data.said[1:] == (
         "train: a folder with metadata, 2 pictures, 2 classes",
         "validation: a folder with metadata, 1 picture, 2 classes",
+        "classes in this order: cat, dog",
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foveal.errors import UserError
 from foveal.formats.boxtext import boxtext_file, find_boxtext, parse_columns, read_boxtext
-from foveal.records import Reading
+from foveal.records import Reading, Remark
 
 CORNERS = ("x1", "y1", "x2", "y2", "class")
 
@@ -39,7 +39,7 @@ def test_a_text_lies_beside_each_picture(tmp_path):
     assert len(source.boxes(1).cls) == 0
     assert source.where(0) == f"{tmp_path}/a.jpg (a.txt)"
     assert said == (
-        f"left out: 1 pictures in {tmp_path} without a text, e.g. c.jpg",
+        Remark("passed-over", f"left out: 1 pictures in {tmp_path} without a text, e.g. c.jpg"),
         "x1 y1 x2 y2 class: corners, in pixels (told from the numbers)",
     )
 
@@ -95,9 +95,10 @@ def test_lists_of_pairs_are_splits_and_names_that_lead_nowhere_are_looked_for_an
     assert sorted(places) == ["test", "train"]
     source, said = read_boxtext(places["train"], Reading(columns=CORNERS))
     assert source.files == ("train/a_test.jpg", "train/b.jpg", "train/b.jpg")
-    assert said[0] == (
+    assert said[0] == Remark(
+        "other-names",
         "2 of the 3 pairs of trainval.txt aren't where it says, and were found by name; the first: trainval.txt, line"
-        " 1: old/a.jpg old/a.txt, found as train/a_test.jpg train/a.txt"
+        " 1: old/a.jpg old/a.txt, found as train/a_test.jpg train/a.txt",
     )
     assert [(bad.where, bad.reason) for bad in source.bad] == [
         ("trainval.txt, line 4", f"the label file d.txt isn't in {tmp_path}"),
@@ -217,5 +218,6 @@ def test_deeppcb_opens_with_the_counts_of_its_readme(tmp_path, shared):
     for split, place in find_boxtext(tmp_path, CORNERS).items():
         source, said = read_boxtext(place, Reading(columns=CORNERS))
         counts[split] = [int((source.objects.ids == kind).sum()) for kind in range(1, 7)]
-        assert (source.bad, "aren't where it says, and were found by name" in said[0]) == ((), True)
+        assert isinstance(said[0], Remark)
+        assert (source.bad, said[0].kind) == ((), "other-names")
     assert counts == {"train": [145, 111, 148, 128, 104, 104], "test": [64, 55, 48, 49, 38, 46]}

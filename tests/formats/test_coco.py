@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from foveal.errors import UserError
 from foveal.formats.boxfiles import Place
 from foveal.formats.coco import coco_place, find_coco, looks_like_coco, read_coco
-from foveal.records import BoxSource
+from foveal.records import BoxSource, Remark
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 0, "name": "cat"}]
 
@@ -55,7 +55,9 @@ def test_corners_sizes_classes_and_crowds(tmp_path):
     source, said = read_coco(coco_place(path))
     assert isinstance(source, BoxSource)
     assert (source.class_names, source.bad) == (("cat", "dog"), ())
-    assert said == ("category ids: 0 to 7 with gaps; the classes are numbered 0 to 1 in their order",)
+    assert said == (
+        Remark("category-ids", "category ids: 0 to 7 with gaps; the classes are numbered 0 to 1 in their order"),
+    )
     boxes = source.boxes(0)
     assert boxes.values.tolist() == [[1.5, 2, 31.5, 42], [0, 0, 64, 48]]
     assert (boxes.cls.tolist(), boxes.crowd.tolist(), boxes.difficult.any()) == ([1, 0], [False, True], False)
@@ -108,7 +110,7 @@ def test_the_heading_of_an_export_is_no_class(tmp_path):
                   {"id": 2, "name": "dog", "supercategory": "pets"}]  # fmt: skip
     source, said = read_coco(coco_place(coco(tmp_path / "a.json", boxes=[(0, 2, [0, 0, 1, 1])], categories=categories)))
     assert (source.class_names, source.boxes(0).cls.tolist()) == (("cat", "dog"), [1])
-    assert said == ("left out: the category pets, which has no box and stands above the others",)
+    assert said == (Remark("passed-over", "left out: the category pets, which has no box and stands above the others"),)
 
 
 def test_what_can_not_be_used_is_named_and_the_rest_is_read(tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 from foveal.errors import UserError
 from foveal.formats.folder import read_folder
 from foveal.formats.pictures import SUFFIXES, picture_files, read_class_names, sort_class_names
+from foveal.records import Remark
 
 
 def make(root, *names):
@@ -43,11 +44,12 @@ def test_hidden_files_are_ignored_and_what_is_left_out_is_said(tmp_path):
     make(tmp_path, "a/Thumbs.db", "loose.png", "empty/x.txt")
     source, said = read_folder(tmp_path)
     assert source.files == ("a/1.jpg", "b/1.jpg")
-    assert said == (
+    lines = (
         f"left out: the folder {tmp_path}/empty, which holds no picture",
         f"left out: 1 pictures in {tmp_path} itself, which have no class, e.g. loose.png",
         f"left out: 2 files in {tmp_path} that are no pictures by name, e.g. a/Thumbs.db",
     )
+    assert said == tuple(Remark("passed-over", line) for line in lines)
 
 
 def test_a_validation_folder_may_lack_classes_but_not_have_new_ones(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from foveal.errors import BadPicture, UserError
 from foveal.formats.boxfiles import Object
 from foveal.formats.sagemaker_json import find_sagemaker_json, parse_sagemaker_json, read_sagemaker_json
-from foveal.records import BoxSource
+from foveal.records import BoxSource, Remark
 
 GUIDE = {  # as the developer guide shows it
     "file": "your_image_directory/sample_image1.jpg",
@@ -111,7 +111,9 @@ def test_what_can_not_be_used_is_named_and_the_rest_is_read(tmp_path):
         (f"{folder}/3.json", "is no JSON: Expecting ',' delimiter (line 1, column 17)"),
         (f"{folder}/4.json", f"its picture your_image_directory/sample_image1.jpg isn't in {tmp_path}/train"),
     ]
-    assert said == (f"left out: 2 pictures in {tmp_path}/train without an annotation, e.g. 2.jpg",)
+    assert said == (
+        Remark("passed-over", f"left out: 2 pictures in {tmp_path}/train without an annotation, e.g. 2.jpg"),
+    )
 
 
 def test_two_classes_of_one_name_are_refused(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from foveal.errors import BadPicture, UserError
 from foveal.formats.boxfiles import Object, Place
 from foveal.formats.voc import find_voc, parse_voc, read_voc
-from foveal.records import BoxSource
+from foveal.records import BoxSource, Remark
 
 
 def xml(*objects, size=(64, 48), filename="x.jpg"):
@@ -147,10 +147,11 @@ def test_the_name_of_the_xml_tells_the_picture_and_filename_only_without_it(tmp_
     (tmp_path / "Annotations" / "x.xml").write_bytes(xml(filename="P00004.jpg"))
     source, said = read_voc(find_voc(tmp_path)["all"])
     assert source.files == ("0001.jpg", "0001.jpg", "x.jpg")
-    assert said == (
+    told = (
         "other names: 1 annotation taken for the picture of the same name, and not for the one named inside; "
-        "the first: x.xml names P00004.jpg",
+        "the first: x.xml names P00004.jpg"
     )
+    assert said == (Remark("other-names", told),)
     assert [source.read(row).key for row in range(2)] == ["0001.jpg (0001.xml)", "0001.jpg (7.xml)"]
 
 
@@ -166,7 +167,8 @@ def test_what_can_not_be_used_is_named_and_the_rest_is_read(tmp_path):
         (f"{tmp_path}/Annotations/3.xml", f"its picture three.jpg isn't in {tmp_path}/JPEGImages"),
         (f"{tmp_path}/Annotations/4.xml", "the file is empty"),
     ]
-    assert said == (f"left out: 1 pictures in {tmp_path}/JPEGImages without an annotation, e.g. lonely.png",)
+    told = f"left out: 1 pictures in {tmp_path}/JPEGImages without an annotation, e.g. lonely.png"
+    assert said == (Remark("passed-over", told),)
 
 
 def test_a_folder_without_one_usable_annotation_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from foveal.errors import BadPicture, UserError
 from foveal.formats.webdataset import expand_shards, looks_like_webdataset, read_webdataset
-from foveal.records import BadRecord, BoxSource
+from foveal.records import BadRecord, BoxSource, Remark
 
 
 def shard(path, *members):
@@ -118,7 +118,7 @@ def test_what_can_not_be_used_is_left_out_and_named(tmp_path):
         ("5.jpg", b""), ("5.jpg", b""), ("6.jpg", b""), ("6.cls", b"\xff"), ("7.jpg", b""), ("7.json", "{"),
     ]  # fmt: skip
     source, said = read_webdataset([shard(tmp_path / "a.tar", *members)])
-    assert said == ("labels by .cls", "left out: 1 labels without a picture")
+    assert said == ("labels by .cls", Remark("passed-over", "left out: 1 labels without a picture"))
     assert source.bad == tuple(
         BadRecord(f"a.tar, {name} at byte {place}", reason)
         for name, place, reason in [

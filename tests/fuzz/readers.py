@@ -191,7 +191,7 @@ def _read_shard(folder: Path, content: bytes) -> None:
     looks_like_webdataset(path)
     source, said = read_webdataset([path])
     for line in said:
-        line.encode("utf-8")
+        (line if isinstance(line, str) else line.line).encode("utf-8")
     go_through(source)
 
 

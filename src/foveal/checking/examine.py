@@ -7,7 +7,6 @@ Each picture is decoded once (``measure.py``); everything else works on what is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,7 +31,7 @@ from foveal.checking.odd_splits import missing_classes, shared_groups
 from foveal.errors import UserError
 from foveal.formats.boxfiles import object_table
 from foveal.formats.boxlabels import BoxLabelSource
-from foveal.records import BoxSource, Dataset, Source
+from foveal.records import BoxSource, Dataset, Remark, Source
 
 BAD_RECORDS_LIMIT = 0.05  # the setting's default
 CUT_AWAY = 0.4
@@ -42,20 +41,12 @@ CROP_SHARE = 0.875  # of the resized shorter side (224 of 256), where that leave
 DETECTOR_SIDES = (300, 512)
 OBJECT_NUMBERS, HEADER_NUMBERS = 5, 2  # of a label with boxes
 
-_TOLD: dict[str, tuple[str, Severity, str]] = {
-    r"^(\w+: )?left out: ": ("passed-over", "warning", "Annotate them, or move them away."),
-    r"^(\w+: )?other names: |aren't where it says": (
-        "other-names",
-        "note",
-        "Nothing has to be done, if pictures and labels were renamed or moved together.",
-    ),
-    r"^(\w+: )?category ids: ": (
-        "category-ids",
-        "note",
-        "Nothing has to be done; other programs may take 0 for the background.",
-    ),
+_REMARKS: dict[str, tuple[Severity, str]] = {
+    "passed-over": ("warning", "Annotate them, or move them away."),
+    "other-names": ("note", "Nothing has to be done, if pictures and labels were renamed or moved together."),
+    "category-ids": ("note", "Nothing has to be done; other programs may take 0 for the background."),
 }
-"""Lines that the readers of ``formats/`` tell -> code, severity and remedy of a finding."""
+"""``Remark.kind``, the code of a finding -> its severity and remedy."""
 
 Shape = tuple[int, int, int]
 """channels, height, width."""
@@ -166,7 +157,7 @@ def examine(
     unit = "box" if dataset.task == "boxes" else "picture"
     splits = {part.name: _summary(part.source, part.seen, labels.counts.get(part.name)) for part in parts}
     advice = _advise(dataset, parts[0])
-    findings: list[Finding] = [*labels.findings, *_left_out(sources), *_said(dataset.said)]
+    findings: list[Finding] = [*labels.findings, *_left_out(sources), *_remarked(dataset.remarks)]
     findings += odd_files(parts, bad_records_limit)
     findings += missing_classes(labels.counts, dataset.class_names, unit)
     findings += odd_counts(labels.counts["train"], dataset.class_names, unit) if "train" in labels.counts else ()
@@ -254,13 +245,12 @@ def _left_out(sources: Mapping[str, Source]) -> tuple[Finding, ...]:
     return finding("left-out", "warning", what, "Mend or remove them.", suspects)
 
 
-def _said(said: Sequence[str]) -> tuple[Finding, ...]:
+def _remarked(remarks: Sequence[Remark]) -> tuple[Finding, ...]:
     """What opening the data told that is a fault of it, such as pictures without annotation."""
     return tuple(
-        Finding(code, severity, line, remedy, 1)
-        for pattern, (code, severity, remedy) in _TOLD.items()
-        for line in dict.fromkeys(said)
-        if re.search(pattern, line)
+        Finding(each.kind, severity, each.line, remedy, 1)
+        for each in dict.fromkeys(remarks)
+        for severity, remedy in [_REMARKS[each.kind]]
     )
 
 

@@ -30,6 +30,7 @@ TO = ("recordio", "lst", "folder", "csv", "coco", "voc", "yolo", "sagemaker-json
 @click.option("--drop", metavar="NAME|FILE", multiple=True, help="Leave out a picture, or those a file lists.")
 @click.option("--resize", type=click.IntRange(1, 10_000), help="Resize the shorter side to this many pixels.")
 @click.option("--quality", type=click.IntRange(1, 100), help="Encode anew, JPEG in this quality. [95 with --resize]")
+@click.option("--prefix", default="", metavar="ADDRESS", help="Where pictures will be: s3://bucket/photos/ (manifest).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of splits and sample.")
 @click.option(
     "--bad-records-limit", type=click.FloatRange(0, 1), default=0.05, show_default=True,
@@ -55,6 +56,7 @@ def command(
     drop: tuple[str, ...],
     resize: int | None,
     quality: int | None,
+    prefix: str,
     seed: int,
     bad_records_limit: float,
     threads: int,
@@ -88,8 +90,9 @@ def command(
     )  # fmt: skip
     encoding = None if resize is None and quality is None else Encoding(shorter=resize, quality=quality or 95)
     report = convert(
-        dataset, out, to, choice=choice, encoding=encoding, bad_records_limit=bad_records_limit, threads=threads
-    )
+        dataset, out, to, choice=choice, encoding=encoding, bad_records_limit=bad_records_limit, threads=threads,
+        prefix=prefix,
+    )  # fmt: skip
     say_lines(report.said)
 
 

@@ -105,7 +105,9 @@ def _artifact(path: Path, as_json: bool) -> None:
     click.echo(f"classes ({len(artifact.class_names)}): {plain(', '.join(artifact.class_names[:20]))}"
                + (", ..." if len(artifact.class_names) > 20 else ""))  # fmt: skip
     resize = f", shorter side to {rule['resize']}" if rule.get("resize") else ""
-    click.echo(f"pictures: {rule['kind']} to {rule['height']} x {rule['width']}, {rule['channels']} channels{resize}")
+    tiled = f" of {rule['tile_size']} pixels, overlapping by {rule['tile_overlap']:g}" if rule.get("tile_size") else ""
+    size = f"{rule['height']} x {rule['width']}"
+    click.echo(f"pictures: {rule['kind']}{tiled} to {size}, {rule['channels']} channels{resize}")
     figure = "mAP" if artifact.algorithm == DETECTION else "accuracy"
     if artifact.metrics.get(figure) is not None:
         value, count = artifact.metrics[figure], artifact.metrics["count"]

@@ -55,6 +55,7 @@ def convert(
     bad_records_limit: float = 0.05,
     threads: int = 1,
     quiet: bool = False,
+    prefix: str = "",
 ) -> ConvertReport:
     """Write a data set in another form.
 
@@ -66,6 +67,7 @@ def convert(
         bad_records_limit: share of the pictures, 0 to 1, that may be unreadable.
         threads: that read and encode.
         quiet: show no progress.
+        prefix: the address that the pictures will be copied to (``s3://bucket/photos/``), which manifests then name.
 
     Everything is written into ``OUT.partial`` and put in its place at the end; the same call goes on where an earlier
     one was stopped. ``classes.txt`` lies beside what is written where classes have names, and
@@ -76,7 +78,7 @@ def convert(
             more pictures than ``bad_records_limit`` can't be read, or none of a split.
     """
     parts, classes, said = select(dataset, choice or Choice())
-    layout = lay_out(out, form, dataset.task, [part.split for part in parts])
+    layout = lay_out(out, form, dataset.task, [part.split for part in parts], prefix)
     check_class_names(classes.names, dataset.train.origin, layout.form, dataset.task)
     job = Job(layout, classes, encoding, max(map(_object_width, parts)))
     with lock(out.with_name(out.name + ".partial"), "it is being written by another process"):
@@ -113,7 +115,8 @@ def _describe(job: Job, parts: list[Part]) -> str:
     """A hash of everything that decides what is written."""
     digest = hashlib.sha256()
     encoding = None if job.encoding is None else asdict(job.encoding)
-    digest.update(json.dumps([1, job.layout.form, job.layout.stem, job.classes.names, job.width, encoding]).encode())
+    where = (job.layout.form, job.layout.stem, job.layout.prefix)
+    digest.update(json.dumps([1, *where, job.classes.names, job.width, encoding]).encode())
     digest.update(job.classes.numbers.tobytes())
     for part in parts:
         digest.update(f"\0{part.split}\0{part.source.fingerprint()}\0".encode())
@@ -223,7 +226,7 @@ def _write_annotations(job: Job, stage: Stage) -> None:
                 "Look at the files: they must be pictures that Pillow opens.",
             )
         if layout.target.write is not None:
-            layout.target.write(stage.data, layout.base(split), layout.pictures(split), map(entry_of, lines()), names)
+            layout.target.write(stage.data, layout.base(split), layout.named(split), map(entry_of, lines()), names)
         elif layout.form == "recordio":
             index = "".join(f"{line['number']}\t{line['place'][1]}\n" for line in lines())
             (stage.data / f"{layout.base(split)}.idx").write_text(index, encoding="utf-8")
@@ -271,6 +274,9 @@ def _sum_up(parts: list[Part], job: Job, stage: Stage) -> tuple[dict[str, int], 
     lines += _lost(told, job.layout)
     if job.layout.form != "csv" and any(part.groups is not None for part in parts):
         lines.append(f"{job.layout.form} has no groups: which pictures belong together is not kept")
+    if job.layout.prefix:
+        folders = ", ".join(job.layout.pictures(split) for split in counts)
+        lines.append(f"pictures are named below {job.layout.prefix}: copy {folders} there")
     if job.classes.named and job.layout.form in ("recordio", "lst", "webdataset"):
         lines.append(f"{job.layout.form} holds numbers of classes; their names are in {CLASSES_FILE}")
     return counts, bad, lines

@@ -210,7 +210,8 @@ def _groups(source: Source, pattern: str | None) -> tuple[str, ...] | None:
     found = [wanted.search(name(row)) for row in range(len(source))]
     groups = tuple("" if each is None else (each.group(1) if wanted.groups else each.group()) or "" for each in found)
     if not any(groups):
-        raise UserError(f"{pattern!r} matches none of its paths, such as {name(0)}", source.origin, "", "group_by")
+        told = f"{pattern!r} matches none of its paths, such as {name(0)}"
+        raise UserError(told, source.origin, "Give what matches a part of each, or a column of a table.", "group_by")
     return groups
 
 

@@ -22,6 +22,7 @@ from foveal.formats.write_voc import write_voc
 from foveal.formats.write_yolo import write_yolo
 from foveal.formats.writing import Write
 from foveal.records import TaskName
+from foveal.storage.address import parse_address
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,14 @@ class Layout:
         stem: name of the split's files where the path that was asked for is a file: ``cats`` of ``cats.rec``; else
             empty, and the path is a folder.
         splits: the splits that there are.
+        prefix: address below which annotations name the pictures, with a slash at its end; empty for relative paths.
     """
 
     form: str
     target: Target
     stem: str
     splits: tuple[str, ...]
+    prefix: str = ""
 
     def base(self, split: str) -> str:
         """The name of a split's file without suffix."""
@@ -96,15 +99,23 @@ class Layout:
             return ""
         return self.target.pictures.format(self._short(split))
 
+    def named(self, split: str) -> str:
+        """The folder of a split's pictures as annotations name it."""
+        return self.prefix + self.pictures(split)
+
     def _short(self, split: str) -> str:
         return split if self.form == "sagemaker-json" else SHORT[split]
 
 
-def lay_out(out: Path, form: str | None, task: TaskName, splits: Sequence[str]) -> Layout:
+def lay_out(out: Path, form: str | None, task: TaskName, splits: Sequence[str], prefix: str = "") -> Layout:
     """The layout that a path and a form ask for.
 
+    Args:
+        prefix: the address that the pictures will be copied to; empty where they stay.
+
     Raises:
-        UserError: when the form can't be told, isn't known, contradicts the path, or can't carry the labels.
+        UserError: when the form can't be told, isn't known, contradicts the path, or can't carry the labels; for a
+            prefix that is no address of a store, or is given for a form that has no addresses.
     """
     meant = BY_SUFFIX.get(out.suffix.lower())
     wanted = form or meant
@@ -122,7 +133,18 @@ def lay_out(out: Path, form: str | None, task: TaskName, splits: Sequence[str]) 
         told = f"the data has {_CARRY[task]}, which the form {wanted} can't express"
         raise UserError(told, str(out), f"These can: {able}.", "to")
     stem = out.name[: -len(out.suffix)] if meant is not None else ""
-    return Layout(wanted, target, stem, tuple(splits))
+    return Layout(wanted, target, stem, tuple(splits), _checked_prefix(prefix, wanted) if prefix else "")
+
+
+def _checked_prefix(prefix: str, form: str) -> str:
+    if form != "manifest":
+        told = f"an address for pictures is given, and the form {form} names them by paths only"
+        raise UserError(told, "prefix", "Write a manifest, or leave --prefix out.", "prefix")
+    address = parse_address(prefix)
+    if address.http:
+        told = f"{prefix} is no place in a store of objects"
+        raise UserError(told, "prefix", "Give one such as s3://bucket/photos/.", "prefix")
+    return f"{address}/"
 
 
 def check_class_names(names: Sequence[str], where: str, form: str = "", task: TaskName = "classes") -> None:

@@ -233,6 +233,7 @@ def count_warnings(
     class_names: Sequence[str],
     num_classes: int | None,
     num_training_samples: int | None,
+    pictures: int | None = None,
 ) -> tuple[str, ...]:
     """What is odd, but legal, in the numbers of the training data: a line each.
 
@@ -240,15 +241,16 @@ def count_warnings(
         indices: int64 [n], from ``class_indices``.
         class_names: in label order; for classes beyond it, their number is told.
         num_classes, num_training_samples: as the user set them, or None.
+        pictures: how many there are, where each has any number of the classes in ``indices``; None: one each.
     """
-    found = len(indices)
+    found = len(indices) if pictures is None else pictures
     lines = [*_sample_warning(found, num_training_samples)]
-    total = max(num_classes or 0, len(class_names), int(indices.max()) + 1 if found else 0)
+    total = max(num_classes or 0, len(class_names), int(indices.max()) + 1 if len(indices) else 0)
     counts = np.bincount(indices, minlength=total)
     empty = [class_names[row] if row < len(class_names) else str(row) for row in np.flatnonzero(counts == 0).tolist()]
     if empty:
         lines.append(f"{len(empty)} of {total} classes have no training picture: {_listed(empty)}")
-    if np.count_nonzero(counts) == 1:
+    if pictures is None and np.count_nonzero(counts) == 1:
         lines.append("all training pictures are of one class, so there is nothing to tell apart")
     return tuple(lines)
 
@@ -351,9 +353,10 @@ def _check_single(source: Source, labels: Labels) -> None:
         return
     if looks_multi_hot(labels):
         raise UserError(
-            "its pictures have several labels each, and multi_label=1 comes with a later version of Foveal",
+            "its pictures have several labels each, and one is expected",
             source.origin,
-            "To train or judge now, give each picture one label.",
+            "Train with multi_label=1, or give each picture one label.",
+            setting="multi_label",
         )
     row = int(several[0])
     values = labels.values[labels.offsets[row] : labels.offsets[row + 1]]

@@ -1,8 +1,10 @@
 """Where in a path the splits lie, and in which form.
 
-Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, an augmented manifest, a folder per class;
-with boxes Pascal VOC, COCO, YOLO, SageMaker's JSON, and any text whose fields are named. Splits: subfolders or files
-called ``train``, ``val`` (``valid``, ``validation``) and ``test``, and what the forms with boxes have of their own.
+Forms: ``.rec`` files, a ``.lst`` list with its pictures, a CSV or TSV table, an augmented manifest, a folder per class,
+WebDataset shards, Hugging Face's image folder; with boxes Pascal VOC, COCO, YOLO, SageMaker's JSON, and any text whose
+fields are named. All of them may be packed (``data/unpack.py``) or lie at an address (``data/remote.py``). Splits:
+subfolders or files called ``train``, ``val`` (``valid``, ``validation``) and ``test``, and what the forms with boxes
+have of their own.
 """
 
 from __future__ import annotations
@@ -39,11 +41,13 @@ FORMS = ("recordio", "lst", "folder", "csv", "manifest", *MIXED_FORMS, *BOX_FORM
 TEACH_BOXES = (
     "Data with boxes is Pascal VOC (a folder Annotations of XML beside JPEGImages), COCO JSON, YOLO (images and labels,"
     " or its .yaml file), SageMaker's JSON (train and train_annotation), an augmented manifest, a CSV table with the"
-    " columns xmin, ymin, xmax, ymax, a .rec or .lst file with boxes as labels, or any text (--format boxes)."
+    " columns xmin, ymin, xmax, ymax, a .rec or .lst file with boxes as labels, WebDataset shards or a metadata.jsonl"
+    " with objects, or any text whose fields are named (--columns 'x1 y1 x2 y2 class')."
 )
 TEACH = (
-    "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, an"
-    " augmented manifest, or a CSV table with a file and a label column; any of these may lie in train, val and test."
+    "Data is a folder with a subfolder of pictures per class, a .rec file, a .lst list beside its pictures, a CSV table"
+    " with a file and a label column, an augmented manifest, WebDataset shards (.tar), or a folder with Hugging Face's"
+    " metadata.jsonl; any of these may lie in train, val and test, in a zip or tar archive, or at an address (s3://...)."
 )
 TEACH_SEVERAL = (
     "Several labels a picture are a CSV table with a column of 0 and 1 per class (--labels a,b,c), an augmented"
@@ -154,7 +158,8 @@ def _locate_in_split(folder: Path, options: Options, said: list[str]) -> Found:
     files, folders = _entries(folder)
     inner = [each.name for each in folders if each.name.lower() in SPLITS]
     if inner:
-        raise UserError(f"folders of splits ({', '.join(inner)}) inside one of a split", str(folder), TEACH)
+        told = f"folders of splits ({', '.join(inner)}) inside one of a split"
+        raise UserError(told, str(folder), f"Name {folder} itself, or move them up.")
     return _locate_whole(folder, files, folders, options, said)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from foveal.data.locate import BOX_FORMS, FORMS, MIXED_FORMS, TEACH_BOXES, TEACH_SEVERAL, Found, Options, locate
-from foveal.data.naming import with_names
+from foveal.data.naming import innermost, with_names
 from foveal.data.remote import local, told_by_address
 from foveal.data.tables import carried, open_table, source_of, train_rows
 from foveal.data.unpack import contents, pictures_beside
@@ -23,14 +23,14 @@ from foveal.formats.imagefolder import read_imagefolder
 from foveal.formats.lst import read_lst
 from foveal.formats.manifest import read_manifest
 from foveal.formats.multihot import looks_multi_hot
-from foveal.formats.pictures import read_class_names, shown
+from foveal.formats.pictures import listed, read_class_names, shown
 from foveal.formats.recsource import RecordSource
 from foveal.formats.sagemaker_json import read_sagemaker_json
 from foveal.formats.table import Table
 from foveal.formats.voc import read_voc
 from foveal.formats.webdataset import read_webdataset
 from foveal.formats.yolo import read_yolo
-from foveal.records import BoxSource, Dataset, Labels, Reading, Source, TaskName
+from foveal.records import BoxSource, Dataset, Labels, Line, Reading, Remark, Source, TaskName
 from foveal.storage.cache import named
 
 CLASSES_FILE = "classes.txt"
@@ -39,6 +39,8 @@ _MEANT_FOR = {
     "separator": ("csv", "boxes"), "unit": ("csv", "boxes"), "names": ("recordio", "lst", "manifest", "boxes"),
     "group_column": ("csv",), "idx": ("recordio",), "file_column": ("csv",), "label_column": ("csv", "imagefolder"),
 }  # fmt: skip
+_NAMES_SHOWN = 10
+_ORDERED_BY = {"coco": "ids", "sagemaker-json": "ids", "yolo": "numbers"}  # forms whose classes aren't sorted by name
 _LARGEST_CLASS = 100_000  # beyond it a label is no class number, and no names are made up
 
 
@@ -49,6 +51,15 @@ class _Opening:
     origin: str
     options: Options
     said: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+
+    def say(self, lines: Iterable[Line], before: str = "") -> None:
+        """Note what a reader says; ``before`` is put before each line."""
+        for line in lines:
+            told = shown(before + (line.line if isinstance(line, Remark) else line))
+            self.said.append(told)
+            if isinstance(line, Remark):
+                self.remarks.append(replace(line, line=told))
 
 
 @told_by_address()
@@ -103,8 +114,6 @@ def open_data(
             "Add it, or name what is to be trained on.",
         )
     names = _classes_beside(path, parts["train"])
-    if names is not None:
-        opening.said.append(f"{CLASSES_FILE} names {len(names):,} classes")
     _check_options(options, parts["train"].form)
     sources = _read_train(opening, parts["train"], names, channel)
     train = sources["train"]
@@ -118,6 +127,8 @@ def open_data(
         if source.bad:
             first = source.bad[0]
             opening.said.append(f"{split}: {len(source.bad):,} left out; the first: {first.where}: {first.reason}")
+    if train.class_names is not None:
+        opening.said.extend(_order_line(train, train.class_names, names, opening.options.reading))
     class_names = train.class_names if train.class_names is not None else _numbers(train)
     return Dataset(
         train=train,
@@ -127,6 +138,7 @@ def open_data(
         named=train.class_names is not None,
         said=tuple(map(shown, opening.said)),
         task=_task_of(sources, task),
+        remarks=tuple(opening.remarks),
     )
 
 
@@ -189,7 +201,7 @@ def _read_train(opening: _Opening, found: Found, names: tuple[str, ...] | None, 
 def _read_given(opening: _Opening, path: Path, split: str, names: tuple[str, ...] | None, channel: str) -> Source:
     """Data that the user named as ``validation`` or ``test``."""
     options = replace(opening.options, form=None)
-    inner = _Opening(str(path), options, opening.said)
+    inner = _Opening(str(path), options, opening.said, opening.remarks)
     parts = locate(path, options, opening.said)
     found = parts.get(split) or parts.get("all")
     if found is None:
@@ -223,7 +235,7 @@ def _read(opening: _Opening, found: Found, names: tuple[str, ...] | None, split:
             return source
         if found.form == "folder":
             pictures, left_out = read_folder(found.paths[0], origin=opening.origin, class_names=names)
-            opening.said.extend(left_out)
+            opening.say(left_out)
             return pictures
         table = open_table(found.paths[0], opening.options, opening.said)
         rows = table.rows(split)
@@ -252,7 +264,7 @@ def _read_mixed(opening: _Opening, found: Found, names: tuple[str, ...] | None, 
         source = read_imagefolder(found.place, origin=origin, class_names=names, task=task, label_column=column)
     else:
         source, said = read_webdataset(found.paths, origin=origin, class_names=names, task=task)
-        opening.said.extend(f"{split}: {line}" for line in said)
+        opening.say(said, f"{split}: ")
     if names is None and split != "train" and source.class_names is not None:
         raise _named_only_here(found)
     return source
@@ -293,23 +305,19 @@ def _read_boxes(opening: _Opening, place: Place, names: tuple[str, ...] | None) 
         return _read_boxtext(opening, place, names)
     readers = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "sagemaker-json": read_sagemaker_json}
     source, said = readers[place.form](place, origin=opening.origin, class_names=names)
-    opening.said.extend(said)
+    opening.say(said)
     return source
 
 
 def _with_names(opening: _Opening, source: Source, names: tuple[str, ...] | None) -> Source:
-    given = opening.options.reading.names
-    line = "classes as given with --names, in the order of their numbers"
-    if given and line not in opening.said:
-        opening.said.append(line)
-    return with_names(source, given, names)
+    return with_names(source, opening.options.reading.names, names)
 
 
 def _read_boxtext(opening: _Opening, place: Place, names: tuple[str, ...] | None) -> Source:
     """Boxes in text, their classes named. Raises UserError for names where classes have some already."""
     reading = opening.options.reading
     source, said = read_boxtext(place, reading, origin=opening.origin, class_names=None if reading.names else names)
-    opening.said.extend(said)
+    opening.say(said)
     if reading.names and source.class_names is not None:
         told = f"its classes have names ({', '.join(source.class_names[:5])}), and --names is for numbers"
         raise UserError(told, source.origin, "Leave --names out.", "names")
@@ -377,6 +385,31 @@ def _tell(split: str, source: Source) -> str:
     if source.class_names is not None:
         pictures += f", {len(source.class_names):,} class{'es' * (len(source.class_names) != 1)}"
     return f"{split}: {kinds[source.form]}, {pictures}" + (" (never trained or chosen on)" if split == "test" else "")
+
+
+def _order_line(
+    train: Source, names: tuple[str, ...], beside: tuple[str, ...] | None, reading: Reading
+) -> tuple[str, ...]:
+    """In which order the classes are numbered; no line for folders in that of the alphabet."""
+    form = innermost(train).form
+    if beside is not None:
+        order = f"in the order of {CLASSES_FILE}"
+    elif reading.names:
+        order = "in the order of their numbers in --names"
+    elif form in _ORDERED_BY:
+        order = f"in the order of their {_ORDERED_BY[form]}"
+    elif form == "csv" and names == reading.labels:
+        order = "in the order of their columns"
+    elif form in ("manifest", *MIXED_FORMS):  # by their names, or by the numbers that these stand beside
+        order = "in this order"
+    elif names == tuple(sorted(names)):
+        if form == "folder":
+            return ()
+        order = "in the order of their names"
+    else:
+        order = "in the order of their numbers"
+    count = f" ({len(names):,} in all)" if len(names) > _NAMES_SHOWN else ""
+    return (f"classes {order}: {listed(names, _NAMES_SHOWN)}{count}",)
 
 
 def _numbers(source: Source) -> tuple[str, ...]:

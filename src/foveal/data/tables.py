@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.data.locate import TEACH, TEACH_BOXES, Options
+from foveal.data.locate import TEACH_BOXES, Options
 from foveal.data.unpack import pictures_beside
 from foveal.errors import UserError
 from foveal.formats.boxtable import BoxTable, box_table_source, has_boxes, read_box_table
@@ -73,7 +73,8 @@ def train_rows(table: AnyTable) -> NDArray[np.int64]:
     """The rows that are trained on. Raises UserError when a column of splits marks none so."""
     rows = table.rows("train")
     if not len(rows):
-        raise UserError(f"no row of it is marked train in the column {table.columns.split}", str(table.path), TEACH)
+        told = f"no row of it is marked train in the column {table.columns.split}"
+        raise UserError(told, str(table.path), "Mark those to train on, or name another file for training.")
     return rows
 
 
@@ -94,8 +95,7 @@ def source_of(
 def _line(table: Table) -> str:
     columns = table.columns
     if columns.classes:
-        listed = ", ".join(columns.classes[:5]) + (", ..." if len(columns.classes) > 5 else "")
-        labels = f"labels by {len(columns.classes)} columns of 0 and 1, classes in their order ({listed})"
+        labels = f"labels by {len(columns.classes)} columns of 0 and 1"
         labels += "; each picture has one class" if table.sets is None else ""
     else:
         labels = f"labels by {columns.label}" + (", which lists classes" if table.sets is not None else "")

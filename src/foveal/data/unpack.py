@@ -3,7 +3,8 @@
     ~/.cache/foveal/unpacked/photos-1f8a90c2b7d3/      XDG_CACHE_HOME takes the place of ~/.cache
 
 The name tells the archive's path, size and time of change, so that a changed archive is unpacked anew. What stands
-under such a name is whole: it was written aside and renamed. The folder can be deleted at any time.
+under such a name is whole: it was written aside and renamed. All of them take FOVEAL_CACHE_GB at most (20): when one
+comes in, those that were not opened for the longest time go, but none that a running process has opened.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -24,24 +25,30 @@ from foveal.formats.archive import archive_suffix, extract, member_names
 from foveal.formats.pictures import is_hidden, is_picture_name
 from foveal.formats.splits import SPLITS, split_in_name
 from foveal.progress import track
+from foveal.storage.cache import cache_bound
 
 _KEPT_FREE = 64 << 20  # bytes of the disk that are left to others
 _TICK = 1_000_000  # bytes: progress counts megabytes
 _ASIDE = ".part"
+_LOCKS = ".locks"
 _ELSEWHERE = "Let XDG_CACHE_HOME name a folder on a disk where that works."
 _LOOKED_AT = 1000  # members that tell what an archive holds
+
+_held: dict[Path, ExitStack] = {}  # what this process has opened, and the locks that keep others from removing it
 
 
 def unpacked(path: Path, said: list[str]) -> Path:
     """The folder with an archive's content; where it holds nothing but one folder, that one.
 
-    Several processes may ask at once: one unpacks, the others wait for it. What a killed one left is removed.
+    Several processes may ask at once: one unpacks, the others wait for it. What a killed one left is removed. The
+    folder stays while this process runs.
 
     Raises:
         UserError: for an archive that can't be unpacked (see ``extract``), and a cache folder that can't be written.
     """
     target = unpacked_folder(path)
     try:
+        _hold(target)
         before = target.is_dir()
         if not before:
             _unpack(path, target)
@@ -109,21 +116,9 @@ def cache_folder() -> Path:
 
 
 def _unpack(path: Path, target: Path) -> None:
-    locks = target.parent / ".locks"
-    told = False
+    locks = target.parent / _LOCKS
     with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock(locks / target.name, "another process unpacks this archive"))
-                break
-            except UserError as error:
-                cause = error.__cause__
-                if isinstance(cause, OSError) and not isinstance(cause, BlockingIOError | PermissionError):
-                    raise UserError(f"no file can be locked: {cause.strerror}", str(locks), _ELSEWHERE) from error
-                if not told:
-                    print(f"waiting for another process that unpacks {path.name}", file=sys.stderr, flush=True)
-                told = True
-                time.sleep(0.2)
+        _lock(stack, locks / target.name, f"unpacks {path.name}")
         if target.is_dir():
             return
         _sweep(target.parent, locks, target.name)
@@ -140,6 +135,75 @@ def _unpack(path: Path, target: Path) -> None:
             sync(target.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+    _make_room(target.parent)
+
+
+def _lock(stack: ExitStack, folder: Path, what: str, *, shared: bool = False) -> None:
+    """Hold a lock until ``stack`` ends; waits for the process that ``what`` tells of.
+
+    Raises UserError where nothing can be locked.
+    """
+    told = False
+    while True:
+        try:
+            stack.enter_context(lock(folder, "another process " + what, shared=shared))
+            return
+        except UserError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, BlockingIOError | PermissionError):
+                told_why = f"no file can be locked: {cause.strerror}"
+                raise UserError(told_why, str(folder.parent), _ELSEWHERE) from error
+            if not told:
+                print(f"waiting for another process that {what}", file=sys.stderr, flush=True)
+            told = True
+            time.sleep(0.2)
+
+
+def _uses(tree: Path) -> Path:
+    """The folder whose lock those share that have opened a tree; its time of change is that of the last opening."""
+    return tree.parent / _LOCKS / f"{tree.name}.used"
+
+
+def _hold(tree: Path) -> None:
+    """Keep a tree, there already or soon to be, from being removed while this process runs."""
+    if tree not in _held or not _uses(tree).is_dir():  # the cache may have been deleted since
+        stack = ExitStack()
+        _lock(stack, _uses(tree), f"removes {tree}", shared=True)
+        _held[tree] = stack
+    os.utime(_uses(tree))
+
+
+def _make_room(folder: Path) -> None:
+    """Remove trees that nobody has open, the longest unopened first, until all take no more than they may."""
+    bound = cache_bound()
+    trees = []
+    for tree in folder.iterdir():
+        if not tree.name.startswith(".") and tree.is_dir():
+            with suppress(FileNotFoundError):  # removed by another process meanwhile
+                used = _uses(tree) if _uses(tree).is_dir() else tree
+                trees.append((used.stat().st_mtime, tree, _size(tree)))
+    total = sum(size for _, _, size in trees)
+    for _, tree, size in sorted(trees):
+        if total > bound and _remove(tree):
+            total -= size
+
+
+def _size(tree: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(tree) for name in names)
+
+
+def _remove(tree: Path) -> bool:
+    """Remove a tree unless a process, this one included, has it open. Returns whether it is gone."""
+    try:
+        with lock(tree.parent / _LOCKS / tree.name, "it is unpacked"), lock(_uses(tree), "it is in use"):
+            if tree.is_dir():
+                gone = tree.with_name(f".{tree.name}{_ASIDE}")
+                tree.rename(gone)
+                shutil.rmtree(gone)
+            return True
+    except UserError:
+        return False
 
 
 def _ticks(positions: Iterator[int]) -> Iterator[int]:

@@ -28,7 +28,7 @@ from foveal.formats.pictures import (
     short,
     shown,
 )
-from foveal.records import BadRecord, Boxes, BoxSource, Labels, Sample
+from foveal.records import BadRecord, Boxes, BoxSource, Labels, Remark, Sample
 
 LARGEST_ANNOTATION = 16_000_000  # bytes of the annotation of one picture: beyond it a file is something else
 PICTURE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")  # in lower case
@@ -363,13 +363,14 @@ def picture_folder(folder: Path) -> Path:
     return next((inner[name] for name in PICTURE_FOLDERS if name in inner), folder)
 
 
-def without_annotation(pictures: Iterable[str], annotated: Iterable[str], root: Path) -> tuple[str, ...]:
+def without_annotation(pictures: Iterable[str], annotated: Iterable[str], root: Path) -> tuple[Remark, ...]:
     """A line about pictures that nothing is written about; none where there are none."""
     there = set(annotated)
     left = [name for name in pictures if is_picture_name(name) and name not in there]
     if not left:
         return ()
-    return (shown(f"left out: {len(left):,} pictures in {root} without an annotation, e.g. {short(min(left))}"),)
+    told = f"left out: {len(left):,} pictures in {root} without an annotation, e.g. {short(min(left))}"
+    return (Remark("passed-over", shown(told)),)
 
 
 def nothing_usable(place: Path, count: int, bad: Sequence[BadRecord], what: str) -> UserError:

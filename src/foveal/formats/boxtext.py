@@ -44,7 +44,7 @@ from foveal.formats.pictures import (
     walk_files,
 )
 from foveal.formats.splits import SPLITS
-from foveal.records import BadRecord, Reading
+from foveal.records import BadRecord, Line, Reading, Remark
 
 TEXTS = (".txt", ".csv", ".tsv", ".dat", ".lst", ".box", ".label", ".gt")  # suffixes of texts
 _BOXES = {
@@ -154,7 +154,7 @@ def boxtext_file(path: Path, columns: Sequence[str]) -> Place:
 
 def read_boxtext(
     place: Place, reading: Reading, *, origin: str = "", class_names: tuple[str, ...] | None = None
-) -> tuple[BoxFileSource, tuple[str, ...]]:
+) -> tuple[BoxFileSource, tuple[Line, ...]]:
     """Read one split.
 
     Args:
@@ -173,7 +173,7 @@ def read_boxtext(
     fields = parse_columns(reading.columns)
     root = place.pictures[0]
     bad: list[BadRecord] = []
-    said: list[str] = []
+    said: list[Line] = []
     if fields.file is not None:
         root, found = _from_one_text(place.annotations, root, fields, reading, bad)
     elif place.listing is not None:
@@ -304,7 +304,7 @@ def _from_one_text(
     return root, found
 
 
-def _from_pairs(path: Path, root: Path, bad: list[BadRecord], said: list[str]) -> list[_Text]:
+def _from_pairs(path: Path, root: Path, bad: list[BadRecord], said: list[Line]) -> list[_Text]:
     """Pictures and texts that a list names; what isn't where the list says is looked for by its name."""
     listing = Listing(root)
     everything = list(walk_files(root))
@@ -335,11 +335,12 @@ def _from_pairs(path: Path, root: Path, bad: list[BadRecord], said: list[str]) -
         found.append(_Text(picture, text, root / text))
     if elsewhere:
         count = f"{len(elsewhere):,} of the {len(found):,} pairs of {path.name} aren't where it says"
-        said.append(shown(f"{count}, and were found by name; the first: {elsewhere[0]}"))
+        told = shown(f"{count}, and were found by name; the first: {elsewhere[0]}")
+        said.append(Remark("other-names", told))
     return found
 
 
-def _beside_pictures(root: Path, bad: list[BadRecord], said: list[str]) -> list[_Text]:
+def _beside_pictures(root: Path, bad: list[BadRecord], said: list[Line]) -> list[_Text]:
     """The texts that have a picture's name, and pictures that have no text."""
     everything = list(walk_files(root))
     suffixes = _Suffixes(everything)
@@ -357,7 +358,8 @@ def _beside_pictures(root: Path, bad: list[BadRecord], said: list[str]) -> list[
         told = f"pictures called as their text with {suffixes.chosen!r} behind it are taken"
         said.append(told + (f"; {len(left):,} others are left out, e.g. {short(min(left))}" if left else ""))
     elif left:
-        said.append(shown(f"left out: {len(left):,} pictures in {root} without a text, e.g. {short(min(left))}"))
+        told = shown(f"left out: {len(left):,} pictures in {root} without a text, e.g. {short(min(left))}")
+        said.append(Remark("passed-over", told))
     return found
 
 

@@ -39,7 +39,7 @@ from foveal.formats.boxfiles import (
 )
 from foveal.formats.pictures import LONGEST_PATH, Listing, is_hidden, is_picture_name, short, shown, tidy_path
 from foveal.formats.splits import SPLITS, split_in_name
-from foveal.records import BadRecord
+from foveal.records import BadRecord, Line, Remark
 
 _SMALL = 1_000_000  # bytes up to which a file is parsed to tell what it is
 _BEGINNING = 65_536
@@ -103,7 +103,7 @@ def looks_like_coco(path: Path) -> bool:
 
 def read_coco(
     place: Place, *, origin: str = "", class_names: tuple[str, ...] | None = None
-) -> tuple[BoxFileSource, tuple[str, ...]]:
+) -> tuple[BoxFileSource, tuple[Line, ...]]:
     """Read one COCO file.
 
     Args:
@@ -185,7 +185,7 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _categories(data: Mapping[str, Any], path: Path) -> tuple[dict[int, tuple[int, str]], tuple[str, ...]]:
+def _categories(data: Mapping[str, Any], path: Path) -> tuple[dict[int, tuple[int, str]], tuple[Line, ...]]:
     """{category id: (class number, name)} in the order of the ids, and lines about what was left out."""
     found: dict[int, str] = {}
     for entry in data["categories"]:
@@ -200,15 +200,15 @@ def _categories(data: Mapping[str, Any], path: Path) -> tuple[dict[int, tuple[in
             raise UserError(told, str(path), "Name each category once, or join the two.")
         found[number] = name
     heading = _heading(data, found)
-    said = []
+    said: list[Line] = []
     if heading is not None:
-        said.append(f"left out: the category {found.pop(heading)}, which has no box and stands above the others")
+        told = f"left out: the category {found.pop(heading)}, which has no box and stands above the others"
+        said.append(Remark("passed-over", told))
     ids = sorted(found)
     if ids and ids != list(range(1, len(ids) + 1)):
         how = "" if len(ids) == ids[-1] - ids[0] + 1 else " with gaps"
-        said.append(
-            f"category ids: {ids[0]} to {ids[-1]}{how}; the classes are numbered 0 to {len(ids) - 1} in their order"
-        )
+        told = f"category ids: {ids[0]} to {ids[-1]}{how}; the classes are numbered 0 to {len(ids) - 1} in their order"
+        said.append(Remark("category-ids", told))
     return {number: (row, found[number]) for row, number in enumerate(ids)}, tuple(said)
 
 

@@ -24,6 +24,7 @@ from foveal.formats.pictures import (
     sort_class_names,
     walk_files,
 )
+from foveal.records import Line, Remark
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ def has_pictures(folder: Path) -> bool:
 
 def read_folder(
     root: Path, *, origin: str = "", class_names: tuple[str, ...] | None = None
-) -> tuple[FileSource, tuple[str, ...]]:
+) -> tuple[FileSource, tuple[Line, ...]]:
     """Read a folder per class; pictures come class by class, in natural order of their names (2.jpg before 10.jpg).
 
     Args:
@@ -51,7 +52,7 @@ def read_folder(
     Raises:
         UserError: when no subfolder holds a picture, or one is not among ``class_names``.
     """
-    said: list[str] = []
+    said: list[Line] = []
     found: dict[str, list[str]] = {}
     others: list[str] = []
     for name in class_folders(root):
@@ -61,7 +62,7 @@ def read_folder(
         if pictures:
             found[name] = pictures
         else:
-            said.append(f"left out: the folder {root / name}, which holds no picture")
+            said.append(Remark("passed-over", f"left out: the folder {root / name}, which holds no picture"))
     loose = sorted(entry.name for entry in root.iterdir() if entry.is_file() and is_picture_name(entry.name))
     if not found:
         raise UserError(
@@ -70,9 +71,11 @@ def read_folder(
             "Put the pictures of each class into a subfolder of its own.",
         )
     if loose:
-        said.append(f"left out: {len(loose):,} pictures in {root} itself, which have no class, e.g. {loose[0]}")
+        told = f"left out: {len(loose):,} pictures in {root} itself, which have no class, e.g. {loose[0]}"
+        said.append(Remark("passed-over", told))
     if others:
-        said.append(f"left out: {len(others):,} files in {root} that are no pictures by name, e.g. {others[0]}")
+        told = f"left out: {len(others):,} files in {root} that are no pictures by name, e.g. {others[0]}"
+        said.append(Remark("passed-over", told))
     names = sort_class_names(found) if class_names is None else class_names
     _check_names(root, found, names)
     index = {name: number for number, name in enumerate(names)}

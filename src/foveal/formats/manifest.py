@@ -156,8 +156,8 @@ def read_manifest(
     if not kept.files:
         raise nothing_usable(path, len(kept.bad), kept.bad, "lines")
     names = names or {}
-    order = "; classes named by the metadata, in the order of their ids" if kept.names else ""
-    order = "; classes as given, in the order of their numbers" if names else order
+    own = bool(kept.names) and class_names is None
+    order = "; classes named by the metadata, in the order of their ids" if own else ""
     if kept.boxes is not None:
         return _boxes(kept, origin, names, class_names), f"{path.name}: boxes by the attribute {attribute}{order}"
     labels = _as_numbers(kept.labels)

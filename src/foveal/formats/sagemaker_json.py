@@ -48,7 +48,7 @@ from foveal.formats.pictures import (
     walk_files,
 )
 from foveal.formats.splits import SPLITS
-from foveal.records import BadRecord
+from foveal.records import BadRecord, Line
 
 SUFFIX = "_annotation"
 _LARGEST_CLASS = 100_000  # beyond it no names are made up
@@ -75,7 +75,7 @@ def find_sagemaker_json(folder: Path) -> dict[str, Place]:
 
 def read_sagemaker_json(
     place: Place, *, origin: str = "", class_names: tuple[str, ...] | None = None
-) -> tuple[BoxFileSource, tuple[str, ...]]:
+) -> tuple[BoxFileSource, tuple[Line, ...]]:
     """Read the JSON files of one split.
 
     Args:

@@ -47,7 +47,7 @@ from foveal.formats.pictures import (
     walk_files,
 )
 from foveal.formats.splits import SPLITS
-from foveal.records import BadRecord
+from foveal.records import BadRecord, Line, Remark
 
 ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels", "label")  # in lower case
 _ROOT = re.compile(rb"<annotation[\s>/]")
@@ -75,7 +75,7 @@ def find_voc(folder: Path) -> dict[str, Place]:
 
 def read_voc(
     place: Place, *, origin: str = "", class_names: tuple[str, ...] | None = None
-) -> tuple[BoxFileSource, tuple[str, ...]]:
+) -> tuple[BoxFileSource, tuple[Line, ...]]:
     """Read the annotations of one split.
 
     Args:
@@ -124,7 +124,8 @@ def read_voc(
     said = () if place.listing is not None else without_annotation(walk_files(root), files, root)
     if renamed:
         told = f"other names: {len(renamed):,} annotation{'s' * (len(renamed) != 1)} taken for the picture of the same "
-        said += (shown(f"{told}name, and not for the one named inside; the first: {renamed[0]}"),)
+        told = shown(f"{told}name, and not for the one named inside; the first: {renamed[0]}")
+        said += (Remark("other-names", told),)
     names = sort_class_names(str(kind) for kind in gathered.kinds)
     objects = gathered.table({name: number for number, name in enumerate(names)}, "pixel")
     source = BoxFileSource(

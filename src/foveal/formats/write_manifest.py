@@ -23,7 +23,7 @@ _KIND = "groundtruth/"
 
 
 def write_manifest(root: Path, base: str, pictures: str, entries: Iterable[Entry], names: Sequence[str]) -> None:
-    """Write ``base.manifest``; paths are relative to it."""
+    """Write ``base.manifest``; ``pictures`` is relative to it, or the address of a folder."""
     with text_file(root / f"{base}.manifest") as file:
         for entry in entries:
             line = {"source-ref": f"{pictures}/{entry.file}", **_label(entry, names)}

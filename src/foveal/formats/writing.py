@@ -4,7 +4,7 @@ A writer is one function, ``write_x(root, base, pictures, entries, names)``:
 
     root      the folder that everything lies in
     base      what the split's file is called, without suffix: ``train``
-    pictures  the folder of the split's pictures below ``root``: ``images/train``
+    pictures  the folder of the split's pictures below ``root``: ``images/train``; for manifests maybe its address
     entries   the pictures, in order; read once, so that they need not fit into memory
     names     class names in label order
 """

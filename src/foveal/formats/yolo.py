@@ -47,7 +47,7 @@ from foveal.formats.pictures import (
     walk_files,
 )
 from foveal.formats.splits import SPLITS
-from foveal.records import BadRecord
+from foveal.records import BadRecord, Line
 
 NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names")
 _YAML_KEYS = ("train", "val", "test")
@@ -102,7 +102,7 @@ def yaml_places(path: Path) -> dict[str, Place]:
 
 def read_yolo(
     place: Place, *, origin: str = "", class_names: tuple[str, ...] | None = None
-) -> tuple[BoxFileSource, tuple[str, ...]]:
+) -> tuple[BoxFileSource, tuple[Line, ...]]:
     """Read the labels of one split.
 
     Args:
