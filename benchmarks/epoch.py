@@ -22,10 +22,14 @@ from foveal.data.recognise import open_data
 from foveal.settings import parse_settings
 from foveal.training import run
 from foveal.training.events import EpochDone
-from foveal.training.loop import Job, train_network, training_batches
+from foveal.training.job import Job
+from foveal.training.loop import train_network
 from foveal.training.pictures import check_pictures
 from foveal.training.plan import make_plan
+from foveal.training.ranks import Ranks
+from foveal.training.step import training_batches
 from foveal.training.stopping import StopRequest
+from foveal.training.task import CLASSIFICATION
 
 
 def bare(job: Job, batches: list) -> float:
@@ -62,20 +66,25 @@ def main() -> None:
     parser.add_argument("--set", dest="pairs", nargs="*", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     given = dict(pair.split("=", 1) for pair in options.pairs) | {"use_pretrained_model": "0", "epochs": "1"}
+    task = CLASSIFICATION
     parsed = parse_settings(given, recipe="modern")
     with tempfile.TemporaryDirectory() as scratch:
         pictures = check_pictures(open_data(options.data), parsed.settings, lambda event: None)
-        resolved = run._resolved(Path(scratch), parsed, {}, pictures, torch.device("cpu"), None, lambda event: None)
+        resolved = run._resolved(
+            task, Path(scratch), parsed, {}, pictures, torch.device("cpu"), None, Ranks(), lambda event: None
+        )
         settings = replace(resolved.settings, checkpoint_seconds=1e9)
-        network = run._network(resolved, 0, None, pictures, True, lambda event: None)
+        network = run._network(task, resolved, 0, None, pictures, True, lambda event: None)
         network.to(memory_format=torch.channels_last)
-        job = run._job(Path(scratch), replace(resolved, settings=settings), pictures, network, torch.device("cpu"))
+        job = run._job(
+            task, Path(scratch), replace(resolved, settings=settings), pictures, network, torch.device("cpu"), Ranks()
+        )
         steps = options.pictures // job.plan.batch_size
         plan = replace(
             make_plan(settings, frozenset(), len(pictures.train), None)[0], steps_per_epoch=steps, ema_decay=None
         )
         job = replace(job, plan=plan, validation=None, order=replace(job.order, length=options.pictures))
-        ready = list(training_batches(job, 0))
+        ready = list(training_batches(job, range(job.plan.total_steps)))
         fresh = replace(job, pictures=type(job.pictures)(job.pictures.source, job.pictures.channels, 0))
         bare(job, ready[: max(2, steps // 4)])  # warm up
         print(f"{options.data}: {resolved.network.label}, {steps} steps of {plan.batch_size} pictures")

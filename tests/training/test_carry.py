@@ -68,6 +68,17 @@ def test_what_the_earlier_model_said_is_said_again(before: Detector) -> None:
     assert torch.equal(offsets, old_offsets) and torch.equal(anchors, old_anchors)
 
 
+def test_a_pyramids_answers_go_by_name_and_have_no_background() -> None:
+    spec = DetectorSpec("resnet-50", 2, (3, 64, 64), "post", "pyramid", width=1 / 16)
+    old, network = build_detector(spec), build_detector(replace(spec, num_classes=4))
+    fresh = {name: network.get_parameter(name).detach().clone() for name in network.prediction_names}
+    carry_over(network, earlier(), old.state_dict(), MORE)
+    assert network.prediction_names == ("body.classes.weight", "body.classes.bias")
+    for name, before in fresh.items():
+        assert torch.equal(network.get_parameter(name)[[1, 3]], old.get_parameter(name))
+        assert torch.equal(network.get_parameter(name)[[0, 2]], before[[0, 2]])
+
+
 def test_the_same_classes_in_another_order_are_the_same_model(before: Detector) -> None:
     network = built(2)
     said = carry_over(network, earlier(), before.state_dict(), ("dog", "cat"))

@@ -25,6 +25,9 @@ class Choices:
     seed: int = 0
     bad_records_limit: float = 0.01
     label_width: int = 350
+    tile_size: int | None = None
+    tile_overlap: float = 0.2
+    loader_workers: int | None = None
 
 
 BOX = (0.1, 0.1, 0.5, 0.5)

@@ -39,13 +39,13 @@ def carry_over(
             "Incremental training keeps all earlier classes and may add some: give pictures of each, or train anew.",
         )
     mine = network.state_dict()
-    detects = isinstance(network, Detector)
+    background = isinstance(network, Detector) and network.background
     by_class = network.prediction_names if isinstance(network, Detector) else network.classifier_names
     check_fit(mine, tensors, "model", by_class)
     rows = [class_names.index(name) for name in earlier.class_names]
-    if detects:  # row 0 is background's
+    if background:  # row 0
         rows = [0, *(1 + row for row in rows)]
-    answers = len(class_names) + detects
+    answers = len(class_names) + background
     wrong = [name for name in by_class if len(tensors[name]) * answers != len(mine[name]) * len(rows)]
     if wrong:
         raise UserError(

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from foveal.errors import UserError
 from foveal.files import sha256, sync, write_json
+from foveal.training.ranks import Ranks
 
 KEPT = 2
 STATE = ("plan", "best", "best_epoch", "early", "bad", "scaler", "threads", "torch")
@@ -76,6 +77,18 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return Checkpoint(step, load_file(path / "tensors.safetensors"), state), passed
     return None, passed
+
+
+def shared_checkpoint(folder: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[str]]:
+    """What ``read_checkpoint`` finds on the first rank, on all of them."""
+    checkpoint, passed = read_checkpoint(folder) if ranks.first else (None, [])
+    if ranks.count == 1:
+        return checkpoint, passed
+    told = ranks.decide(lambda: [checkpoint.step, checkpoint.state] if checkpoint is not None else None)
+    if told is None:
+        return None, passed
+    tensors = ranks.firsts(save(checkpoint.tensors) if checkpoint is not None else b"")
+    return checkpoint or Checkpoint(told[0], load(tensors), told[1]), passed
 
 
 def _newest_first(folder: Path) -> list[tuple[int, Path]]:

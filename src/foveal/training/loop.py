@@ -7,24 +7,19 @@ first step whose loss was not finite stay there, and are read only before someth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveal.algorithms.algorithm import Algorithm, Verdict
-from foveal.algorithms.shares import whole_batch
-from foveal.data.loader import Batch, Decoder, batches
-from foveal.data.order import Order, picture_generator
+from foveal.algorithms.algorithm import Verdict
+from foveal.data.tiles import tiles_each
 from foveal.errors import UserError
 from foveal.records import BadRecord
 from foveal.training.checkpoint import Checkpoint, write_checkpoint
-from foveal.training.early_stopping import EarlyStopping, EarlyStoppingState, observe
-from foveal.training.ema import Ema
+from foveal.training.early_stopping import EarlyStoppingState, observe
 from foveal.training.events import (
     CheckpointWritten,
     EpochDone,
@@ -36,62 +31,16 @@ from foveal.training.events import (
     StepDone,
     Stopped,
 )
+from foveal.training.job import Job, Progress
 from foveal.training.optimizers import load_state_tensors, set_learning_rate, state_tensors
+from foveal.training.parcel import pack, unpack
 from foveal.training.plan import Plan
+from foveal.training.ranks import exchange, stopping
 from foveal.training.schedules import learning_rate
+from foveal.training.step import learn, training_batches
 from foveal.training.stopping import StopRequest
 
-STOP_AFTER = 2048  # validation pictures asked between two looks for a signal
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a run works with, set up once.
-
-    ``keep_best`` writes the artifact with the network's weights, ``keep_epoch`` stores one epoch's weights beside it.
-    """
-
-    algorithm: Algorithm
-    plan: Plan
-    network: nn.Module
-    ema: Ema | None
-    optimizer: torch.optim.Optimizer
-    device: torch.device
-    autocast: torch.dtype | None
-    scaler: torch.amp.GradScaler
-    clip_gradient: float | None
-    pictures: Decoder
-    validation: Decoder | None
-    order: Order
-    workers: int
-    early_stopping: EarlyStopping | None
-    checkpoint_frequency: int | None
-    checkpoint_seconds: float
-    checkpoint_steps: int | None
-    log_steps: int
-    bad_pictures: int
-    checkpoints: Path
-    keep_best: Callable[[nn.Module, Verdict | None, int], str]
-    keep_epoch: Callable[[nn.Module, int], None]
-    settings: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass
-class Progress:
-    """How far a run is; what a checkpoint restores besides weights and optimizer.
-
-    ``sums``: since the epoch's start, the loss a picture, the pictures, and the algorithm's counts. ``not_finite``: the
-    first step (from 1) whose loss was not finite, or 0. Both stay on the device.
-    """
-
-    sums: Tensor
-    not_finite: Tensor
-    step: int = 0
-    best: float | None = None
-    best_epoch: int = 0
-    early: EarlyStoppingState = field(default_factory=EarlyStoppingState)
-    bad: dict[str, str] = field(default_factory=dict)
-    stopped: str = ""
+STOP_AFTER = 2048  # validation pictures, or their tiles, asked between two looks for a signal
 
 
 def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell: Listener) -> Progress:
@@ -101,13 +50,13 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
         UserError: when the loss is not finite (nothing is written from then on), or when more pictures than
             ``job.bad_pictures`` cannot be read.
     """
-    algorithm, plan, network = job.algorithm, job.plan, job.network
+    plan, network, ranks = job.plan, job.network, job.ranks
     progress = start_progress(job) if restored is None else restore(job, restored)
     done = plan.epochs_done(progress.step)
     size = (plan.total_steps, plan.steps_per_epoch, plan.epochs, plan.batch_size)
-    tell(RunStarted(algorithm.name, progress.step, *size, job.settings))
-    stream = training_batches(job, progress.step)
-    saved = time.monotonic()
+    tell(RunStarted(job.algorithm.name, progress.step, *size, job.settings))
+    stream = training_batches(job, range(progress.step, plan.total_steps))
+    saved, saved_step = time.monotonic(), progress.step
     for epoch in range(done, plan.epochs):
         if progress.stopped or progress.early.stop:
             break
@@ -115,16 +64,20 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
         began = time.monotonic()
         for batch_number in range(progress.step - plan.steps_before(epoch), plan.steps_in(epoch)):
             batch = next(stream)
-            note_bad(job, progress, batch.bad, tell)
+            news = exchange(ranks, batch, stop, time.monotonic() - saved >= job.checkpoint_seconds)
+            due = job.checkpoint_steps is not None and progress.step % job.checkpoint_steps == 0
+            progress.stopped = news.signal
+            if progress.step > saved_step and (news.signal or news.due or due):
+                save(job, progress, tell)
+                saved, saved_step = time.monotonic(), progress.step
+            if progress.stopped:
+                break
+            note_bad(job, progress, news.bad, tell)
             rate = learning_rate(plan.schedule, progress.step + 1)
             set_learning_rate(job.optimizer, rate)
             progress.step += 1
-            if len(batch.rows):
-                pixels, targets = to_device(batch.pixels, job.device), to_device(batch.targets, job.device)
-                with torch.autocast(job.device.type, job.autocast) if job.autocast else nullcontext():
-                    costs = algorithm.loss(network(pixels), targets)
-                    loss = costs.mean(whole_batch(costs.shares))
-                job.scaler.scale(loss).backward()
+            if news.pictures:
+                loss, counts = learn(job, progress, batch, news, tell)  # forward, backward, added up over the ranks
                 if job.clip_gradient is not None:
                     job.scaler.unscale_(job.optimizer)
                     nn.utils.clip_grad_norm_(network.parameters(), job.clip_gradient)
@@ -133,19 +86,10 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
                 job.optimizer.zero_grad(set_to_none=True)
                 if job.ema is not None:
                     job.ema.update(network, progress.step)
-                count(progress, loss, costs.counts, len(batch.rows))
+                count(progress, loss, counts, news.pictures)
             if progress.step % job.log_steps == 0:
                 check_finite(progress, plan)
                 tell(step_event(job, progress, epoch, batch_number, rate, time.monotonic() - began))
-            if batch_number + 1 == plan.steps_in(epoch):
-                break  # the epoch's end has its own checkpoint, after validation
-            due = job.checkpoint_steps is not None and progress.step % job.checkpoint_steps == 0
-            if stop.reason or due or time.monotonic() - saved >= job.checkpoint_seconds:
-                progress.stopped = stop.reason
-                save(job, progress, tell)
-                saved = time.monotonic()
-                if progress.stopped:
-                    break
         if progress.stopped:
             break
         check_finite(progress, plan)
@@ -153,50 +97,28 @@ def train_network(job: Job, restored: Checkpoint | None, stop: StopRequest, tell
         if epoch == done:
             tell_enlarged(job, tell)
         judged = job.ema.network if job.ema is not None else network
-        answers = ask_validation(job, judged, stop)
-        if answers is None:  # the run goes on from the checkpoint before
-            progress.stopped = stop.reason
+        ranks.send_tensors(judged.buffers())  # statistics of norms that are each rank's own: the first one's are judged
+        answers, progress.stopped = ask_validation(job, judged, stop)
+        if progress.stopped:  # the run goes on from the checkpoint before
             break
-        verdict = job.algorithm.judge(answers) if answers else None
+        verdict = judge(job, answers)
         note_bad(job, progress, verdict.bad if verdict is not None else (), tell)
         seconds = (trained - began, time.monotonic() - trained)
         tell_epoch(job, progress, epoch, judged, verdict, seconds, tell)
         progress.sums.zero_()
-        progress.stopped = stop.reason
+        progress.stopped = stopping(ranks, stop)
         save(job, progress, tell)
-        saved = time.monotonic()
+        saved, saved_step = time.monotonic(), progress.step
     stream.close()
     finish_early(job, progress, tell)
     return progress
-
-
-def training_batches(job: Job, step: int) -> Generator[Batch, None, None]:
-    """The batches of the run from ``step`` on; one stream over all epochs, so that the workers never fall idle."""
-    size = job.plan.batch_size
-    seed = job.order.seed
-
-    def prepare(image: Any, label: Any, row: int, number: int) -> Any:
-        return job.algorithm.prepare(image, label, picture_generator(seed, number, row))
-
-    slices = (range(each * size, (each + 1) * size) for each in range(step, job.plan.total_steps))
-    return batches(job.pictures, job.order, slices, prepare, job.algorithm.collate, job.workers)
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Tensors, and tuples, lists (which become tuples) and dicts of them, on ``device``."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {name: to_device(each, device) for name, each in value.items()}
-    assert isinstance(value, tuple | list), f"collate gives {type(value).__name__}, which cannot be moved"
-    return tuple(to_device(each, device) for each in value)
 
 
 def start_progress(job: Job) -> Progress:
     """Nothing done yet. MPS has no float64, so sums are float32 there."""
     precise = torch.float32 if job.device.type == "mps" else torch.float64
     sums = torch.zeros(2 + len(job.algorithm.counted), dtype=precise, device=job.device)
-    return Progress(sums, torch.zeros((), dtype=torch.int64, device=job.device))
+    return Progress(sums, torch.zeros((), dtype=torch.int64, device=job.device), parts=job.parts)
 
 
 def count(progress: Progress, loss: Tensor, counts: Tensor, pictures: int) -> None:
@@ -210,17 +132,37 @@ def count(progress: Progress, loss: Tensor, counts: Tensor, pictures: int) -> No
         progress.not_finite += first * progress.step
 
 
-def ask_validation(job: Job, network: nn.Module, stop: StopRequest) -> list[Any] | None:
-    """Answers that together hold each validation picture once; None when a signal has come, which is looked for after
-    every ``STOP_AFTER`` pictures, so that a long validation does not hold up the end."""
+def ask_validation(job: Job, network: nn.Module, stop: StopRequest) -> tuple[list[Any], str]:
+    """Answers that together hold each validation picture once, of which every rank asks its part, for the first rank;
+    and the name of a signal that has come, for which it looks every ``STOP_AFTER`` pictures, so that a long validation
+    does not hold up the end."""
     parts: list[Any] = []
     rows = range(0 if job.validation is None else len(job.validation.source))
-    for start in range(0, len(rows), STOP_AFTER):
-        if stop.reason:
-            return None
+    after = max(1, STOP_AFTER // tiles_each(job.pictures.source))
+    for start in range(0, len(rows), after):
+        reason = stopping(job.ranks, stop)
+        if reason:
+            return [], reason
         assert job.validation is not None
-        parts.append(job.algorithm.ask(network, job.validation, rows[start : start + STOP_AFTER]))
-    return parts
+        mine = job.ranks.part(rows[start : start + after])
+        answers = job.algorithm.ask(network, job.validation, mine)
+        if job.ranks.count == 1:
+            parts.append(answers)
+            continue
+        every = job.ranks.everyones(pack(answers))
+        parts += [unpack(each) for each in every] if job.ranks.first else []
+    return parts, ""
+
+
+def judge(job: Job, answers: list[Any]) -> Verdict | None:
+    """The first rank's verdict, on all ranks; None without validation pictures."""
+    if job.validation is None or not len(job.validation.source):
+        return None
+    if job.ranks.count == 1:
+        return job.algorithm.judge(answers)
+    verdict = job.ranks.firsts(pack(job.algorithm.judge(answers)) if job.ranks.first else b"")
+    found: Verdict = unpack(verdict)
+    return found
 
 
 def training_figures(job: Job, progress: Progress) -> tuple[dict[str, float], int]:
@@ -250,7 +192,7 @@ def check_finite(progress: Progress, plan: Plan) -> None:
         )
 
 
-def note_bad(job: Job, progress: Progress, bad: tuple[BadRecord, ...], tell: Listener) -> None:
+def note_bad(job: Job, progress: Progress, bad: Iterable[BadRecord], tell: Listener) -> None:
     """Name pictures that could not be read, once each, and stop the run when they are too many."""
     for record in bad:
         if record.where not in progress.bad:
@@ -269,10 +211,13 @@ def note_bad(job: Job, progress: Progress, bad: tuple[BadRecord, ...], tell: Lis
 
 def tell_enlarged(job: Job, tell: Listener) -> None:
     """Say once, after the first epoch, how many pictures had to be enlarged."""
-    smaller = len(job.pictures.smaller)
+    seen = len(job.pictures.source)
+    mine = np.zeros(seen, dtype=np.bool_)
+    mine[list(job.pictures.smaller)] = True
+    every = [np.frombuffer(each, np.uint8) for each in job.ranks.everyones(np.packbits(mine).tobytes())]
+    smaller = int(np.unpackbits(np.bitwise_or.reduce(every)).sum())
     if smaller:
         height, width = job.pictures.smallest
-        seen = len(job.pictures.source)
         tell(
             Said(f"{smaller:,} of {seen:,} pictures are smaller than {height} x {width} and are enlarged", warning=True)
         )
@@ -318,17 +263,22 @@ def finish_early(job: Job, progress: Progress, tell: Listener) -> None:
 
 
 def save(job: Job, progress: Progress, tell: Listener) -> None:
-    """Write a checkpoint; never after a loss that was not finite."""
+    """Write a checkpoint, on the first rank; never after a loss that was not finite."""
     check_finite(progress, job.plan)
+    generators = job.ranks.everyones(pack(generator_states(job.device)))
+    if not job.ranks.first:
+        return
     tensors = {f"network/{name}": tensor for name, tensor in job.network.state_dict().items()}
     if job.ema is not None:
         tensors |= {f"ema/{name}": tensor for name, tensor in job.ema.network.state_dict().items()}
     tensors |= {f"optimizer/{k}": v for k, v in state_tensors(job.optimizer, job.network.named_parameters()).items()}
-    tensors |= {"counters/sums": progress.sums, "generator/cpu": torch.get_rng_state()}
-    if job.device.type == "cuda":
-        tensors["generator/cuda"] = torch.cuda.get_rng_state(job.device)
+    tensors |= {"counters/sums": progress.sums}
+    for rank, states in enumerate(map(unpack, generators)):
+        of_rank = f"generator/rank{rank}/" if rank else "generator/"
+        tensors |= {of_rank + name: torch.from_numpy(state) for name, state in states.items()}
     state = {
         "plan": job.plan.to_dict(),
+        "order": job.order.to_dict(),
         "best": progress.best,
         "best_epoch": progress.best_epoch,
         "early": progress.early.to_dict(),
@@ -336,14 +286,26 @@ def save(job: Job, progress: Progress, tell: Listener) -> None:
         "scaler": job.scaler.state_dict(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "processes": job.ranks.count,
+        "compile": job.compiled,
+        "parts": progress.parts,
     }
     copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
     path = write_checkpoint(job.checkpoints, Checkpoint(progress.step, copies, state))
     tell(CheckpointWritten(progress.step, str(path)))
 
 
+def generator_states(device: torch.device) -> dict[str, Any]:
+    """torch's generators of this process: uint8 arrays."""
+    states = {"cpu": torch.get_rng_state().numpy()}
+    return states | {"cuda": torch.cuda.get_rng_state(device).numpy()} if device.type == "cuda" else states
+
+
 def restore(job: Job, checkpoint: Checkpoint) -> Progress:
-    """Put a checkpoint back into the job's network, optimizer and generators, and return its progress."""
+    """Put a checkpoint back into the job's network, optimizer and generators, and return its progress.
+
+    A rank that the run did not have keeps its generators as they are.
+    """
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
@@ -353,9 +315,11 @@ def restore(job: Job, checkpoint: Checkpoint) -> Progress:
         job.ema.network.load_state_dict(part("ema/"))
     load_state_tensors(job.optimizer, job.network.named_parameters(), part("optimizer/"))
     job.scaler.load_state_dict(checkpoint.state["scaler"])
-    torch.set_rng_state(checkpoint.tensors["generator/cpu"])
-    if job.device.type == "cuda" and "generator/cuda" in checkpoint.tensors:
-        torch.cuda.set_rng_state(checkpoint.tensors["generator/cuda"], job.device)
+    generators = part(f"generator/rank{job.ranks.rank}/" if job.ranks.rank else "generator/")
+    if "cpu" in generators:
+        torch.set_rng_state(generators["cpu"])
+    if job.device.type == "cuda" and "cuda" in generators:
+        torch.cuda.set_rng_state(generators["cuda"], job.device)
     progress = start_progress(job)
     progress.sums.copy_(checkpoint.tensors["counters/sums"])
     progress.step = checkpoint.step
@@ -363,4 +327,5 @@ def restore(job: Job, checkpoint: Checkpoint) -> Progress:
     progress.best_epoch = checkpoint.state["best_epoch"]
     progress.early = EarlyStoppingState.from_dict(checkpoint.state["early"])
     progress.bad = dict(checkpoint.state["bad"])
+    progress.parts = max(job.parts, checkpoint.state.get("parts", 1))
     return progress

@@ -115,11 +115,15 @@ def decay_groups(
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
             continue
-        decays = name.endswith(("weight", "gamma")) and (decay_norm or parameter.ndim > 1)
-        rate, decay = (multipliers or {}).get(name, (1.0, float(decays)))
+        rate, decay = (multipliers or {}).get(name, (1.0, float(decays(name, parameter, decay_norm))))
         new = {"params": [], "weight_decay": weight_decay * decay, "lr_multiplier": rate}
         groups.setdefault((rate, decay), new)["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
+
+
+def decays(name: str, parameter: Tensor, decay_norm: bool) -> bool:
+    """Whether weight decay acts on a parameter, by its name and its axes: see ``decay_groups``."""
+    return name.endswith(("weight", "gamma")) and (decay_norm or parameter.ndim > 1)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -5,6 +5,7 @@ The loop knows nothing of this; what it needs to know of an algorithm is in ``fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,21 +15,25 @@ from torch import nn
 
 from foveal.algorithms import classification, detection
 from foveal.algorithms.algorithm import Algorithm
+from foveal.algorithms.costs import balanced_weights, positive_weights
 from foveal.algorithms.detection_recipe import resolve_detection
-from foveal.algorithms.recipe import Resolved, resolve
+from foveal.algorithms.recipe import Resolved, read_task, resolve
 from foveal.artifact import Artifact
 from foveal.data.facts import Facts
 from foveal.data.views import Preprocessing
-from foveal.models.detector import Detector, DetectorSpec, build_detector
+from foveal.models.detector import SMALLEST_VGG, VGG, Detector, DetectorSpec, build_detector
 from foveal.models.network import ClassificationNetwork, NetworkSpec, build
 from foveal.models.suppression import Rule
+from foveal.mxnet import resnet
 from foveal.mxnet.ssd import frozen_names
-from foveal.records import Dataset
+from foveal.records import Dataset, TaskName
 from foveal.settings import ClassificationSettings, DetectionSettings, Settings
 from foveal.training.events import Listener
+from foveal.training.layers import layer_multipliers
 from foveal.training.optimizers import build_optimizer
 from foveal.training.pictures import Pictures, check_boxes, check_pictures
 
+PLAIN_AT_LAST = 0.15  # of the epochs, in which pictures are no mosaics, as those that are asked about are none
 COCO_EACH_EPOCH = 2_000  # validation pictures up to which COCO's figures are counted every epoch: some seconds
 
 Spec = NetworkSpec | DetectorSpec
@@ -43,6 +48,8 @@ class Task:
         name: as in settings and artifacts.
         labels: what its pictures carry.
         read_settings, read_spec: stored dicts -> settings and network specification.
+        read_data: (settings, names of those given, what the pictures carry, origin of the data) -> settings with what
+            the data alone decides, and a line for each doubt.
         check: labels checked, classes named, validation set aside.
         resolve: what the recipe leaves open is decided.
         build: specification -> network with starting weights from torch's global generator.
@@ -56,6 +63,7 @@ class Task:
     labels: Literal["classes", "boxes"]
     read_settings: Callable[[Mapping[str, Any]], Settings]
     read_spec: Callable[[Mapping[str, Any]], Spec]
+    read_data: Callable[[Any, frozenset[str], TaskName, str], tuple[Any, tuple[str, ...]]]
     check: Callable[[Dataset, Any, Listener], Pictures]
     resolve: Callable[[Any, frozenset[str], Facts, int, int, torch.device, Artifact | None], Resolved]
     build: Callable[[Any], Network]
@@ -68,9 +76,35 @@ class Task:
 def _teach_classes(
     settings: ClassificationSettings, rule: Preprocessing, pictures: Pictures, workers: int
 ) -> Algorithm:
-    return classification.classification(
-        rule, settings.augmentation_type, settings.flip, pictures.class_names, settings.top_k, workers
+    several, count = pictures.several, len(pictures.class_names)
+    weights = None
+    if several and settings.use_weighted_loss:
+        weights = positive_weights(pictures.labels, len(pictures.train), count)
+    elif settings.class_weights == "auto":
+        weights = balanced_weights(pictures.labels, count)
+    teaching = classification.Teaching(
+        settings.augmentation_type,
+        settings.flip,
+        settings.random_erasing,
+        settings.mixup,
+        settings.cutmix,
+        settings.label_smoothing,
+        weights,
     )
+    judging = classification.Judging(
+        pictures.class_names,
+        several,
+        settings.top_k,
+        settings.calibrate,
+        objective="mAP" if several and settings.recipe == "modern" else "accuracy",
+    )
+    return classification.classification(rule, teaching, judging, workers)
+
+
+def _freeze_classes(network: ClassificationNetwork, settings: ClassificationSettings) -> tuple[str, ...]:
+    if not settings.freeze_layer_pattern:
+        return ()
+    return resnet.frozen_names(network, network.spec.family == "resnet", settings.freeze_layer_pattern)
 
 
 def _renew_classes(network: ClassificationNetwork, recipe: str) -> None:
@@ -82,6 +116,7 @@ def _renew_classes(network: ClassificationNetwork, recipe: str) -> None:
 
 def _optimize_classes(network: ClassificationNetwork, settings: ClassificationSettings) -> torch.optim.Optimizer:
     assert settings.learning_rate is not None and settings.optimizer is not None and settings.weight_decay is not None
+    decay_norm = settings.recipe == "original"
     return build_optimizer(
         network.named_parameters(),
         settings.optimizer,
@@ -92,7 +127,8 @@ def _optimize_classes(network: ClassificationNetwork, settings: ClassificationSe
         beta_2=settings.beta_2,
         eps=settings.eps,
         gamma=settings.gamma,
-        decay_norm=settings.recipe == "original",
+        decay_norm=decay_norm,
+        multipliers=layer_multipliers(network, settings.layer_decay, decay_norm) if settings.layer_decay < 1 else None,
     )
 
 
@@ -113,15 +149,21 @@ def _optimize_boxes(network: Detector, settings: DetectionSettings) -> torch.opt
 
 def _teach_boxes(settings: DetectionSettings, rule: Preprocessing, pictures: Pictures, workers: int) -> Algorithm:
     coco = None if len(pictures.validation or ()) <= COCO_EACH_EPOCH else False
-    return detection.detection(
-        rule,
+    assert settings.epochs is not None and settings.image_shape is not None
+    least = SMALLEST_VGG if (settings.head, settings.base_network) == ("ssd", VGG) else detection.SIDE_STEP
+    reach = settings.multi_scale
+    teaching = detection.Teaching(
+        settings.head,
         settings.augmentation_type,
         settings.flip,
         settings.negatives_per_empty_picture,
-        Rule(settings.nms_threshold, settings.nms_topk),
-        detection.Judging(pictures.class_names, settings.overlap_threshold, settings.ap_form, coco=coco),
-        workers,
+        balanced_weights(pictures.labels, len(pictures.class_names)) if settings.class_weights == "auto" else None,
+        settings.mosaic if settings.augmentation_type != "none" else 0.0,
+        math.ceil(settings.epochs * (1 - PLAIN_AT_LAST)),
+        detection.sides_around(settings.image_shape, reach, least) if reach else (),
     )
+    judging = detection.Judging(pictures.class_names, settings.overlap_threshold, settings.ap_form, coco=coco)
+    return detection.detection(rule, teaching, Rule(settings.nms_threshold, settings.nms_topk), judging, workers)
 
 
 def _freeze_boxes(network: Detector, settings: DetectionSettings) -> tuple[str, ...]:
@@ -133,13 +175,14 @@ CLASSIFICATION = Task(
     labels="classes",
     read_settings=ClassificationSettings.from_dict,
     read_spec=NetworkSpec.from_dict,
+    read_data=read_task,
     check=check_pictures,
     resolve=resolve,
     build=build,
     teach=_teach_classes,
     renew=_renew_classes,
     optimizer=_optimize_classes,
-    freeze=lambda network, settings: (),
+    freeze=_freeze_classes,
 )
 
 DETECTION = Task(
@@ -147,6 +190,7 @@ DETECTION = Task(
     labels="boxes",
     read_settings=DetectionSettings.from_dict,
     read_spec=DetectorSpec.from_dict,
+    read_data=lambda settings, given, task, origin: (settings, ()),
     check=check_boxes,
     resolve=resolve_detection,
     build=build_detector,
