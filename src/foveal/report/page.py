@@ -28,10 +28,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class Table:
-    """``head`` names the columns; every row has as many cells. Numbers stand at the right."""
+    """``head`` names the columns; every row has as many cells. Cells after the first stand at the right, but for the
+    last where it is ``prose``."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
+    prose: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart of ``foveal.report.charts``, and what stands below it; a ``large`` one keeps its size and scrolls."""
+
+    svg: str
+    caption: str = ""
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class Section:
 
     Attributes:
         mark: colours the heading. title, text: what it is about. lines: a list below it.
-        tables: one after another. wide: one large picture. groups: small ones; those of one group stand together.
+        charts: side by side where there is room. tables: one after another. wide: one large picture.
+        groups: small ones; those of one group stand together. roomy: these are larger.
     """
 
     title: str
@@ -50,6 +62,8 @@ class Section:
     tables: tuple[Table, ...] = ()
     wide: Shown | None = None
     groups: tuple[tuple[Shown, ...], ...] = ()
+    roomy: bool = False
+    charts: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,11 +80,11 @@ def render(page: Page) -> str:
     return _template().render(page=page, is_number=lambda value: isinstance(value, int | float))
 
 
-def inside(picture: Image.Image) -> str:
-    """A picture as a ``data:`` address that a page can hold: a JPEG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def inside(picture: Image.Image, lossless: bool = False) -> str:
+    """A picture as a ``data:`` address that a page can hold: a JPEG, or a PNG."""
+    buffer, kind = io.BytesIO(), "png" if lossless else "jpeg"
+    picture.save(buffer, kind, quality=QUALITY)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 @cache
