@@ -1,0 +1,1 @@
+"""A model as a graph for other engines: written, asked by the engine itself, and kept only when it agrees."""
