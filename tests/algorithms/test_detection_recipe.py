@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from foveal.algorithms import detection_recipe
+from foveal.algorithms.detection import sides_around
 from foveal.algorithms.detection_recipe import resolve_detection
 from foveal.algorithms.recipe import Resolved
 from foveal.artifact import Artifact
@@ -233,6 +234,30 @@ def test_weight_decay_fits_the_optimizer(optimizer: str, decay: float) -> None:
     assert settings.learning_rate is not None and 0 < settings.learning_rate <= 1
 
 
+def test_a_pyramid_sees_more_pixels_and_is_taught_by_adamw_at_twice_the_rate() -> None:
+    found, settings, spec = resolved(head="pyramid", base_network="resnet18", use_pretrained_model=0)
+    assert spec.head == "pyramid" and found.said[0] == "network: pyramid on resnet18, pictures of 416 x 416 pixels"
+    assert (settings.optimizer, settings.learning_rate, settings.weight_decay) == ("adamw", 0.001, 0.05)
+    little = replace(FACTS, short=200, long=260)
+    assert resolved(head="pyramid", facts=little, use_pretrained_model=0)[1].image_shape == 300
+    by_sgd = resolved(head="pyramid", base_network="resnet18", optimizer="sgd", use_pretrained_model=0)[1]
+    assert (by_sgd.learning_rate, by_sgd.weight_decay) == (0.02, 5e-4)
+    assert resolved(use_pretrained_model=0)[1].head == resolved("original")[1].head == "ssd"
+
+
+def test_sides_that_leave_no_other_one_are_told() -> None:
+    found, _, _ = resolved(multi_scale=0.1, use_pretrained_model=0)
+    assert found.warnings == ("multi_scale=0.1 has no effect: sides are 32 pixels apart, more than 0.1 of the side",)
+    assert resolved(multi_scale=0.25, use_pretrained_model=0)[0].warnings == ()
+
+
+def test_sides_lie_32_pixels_apart_around_the_one_that_is_asked_at() -> None:
+    assert sides_around(300, 0.25, 32) == (236, 268, 300, 332, 364)
+    assert sides_around(300, 0.25, 268) == (268, 300, 332, 364)
+    assert sides_around(320, 0.1, 32) == (288, 320, 352)
+    assert sides_around(300, 0.1, 32) == (300,)
+
+
 def test_a_run_that_has_to_end_in_time_gets_one_cycle() -> None:
     assert resolved(max_minutes=5, use_pretrained_model=0)[1].lr_schedule == "one_cycle"
     assert resolved(max_minutes=5, lr_schedule="cosine", use_pretrained_model=0)[1].lr_schedule == "cosine"
@@ -260,6 +285,13 @@ def test_incremental_training_goes_on_with_the_earlier_network_and_more_classes(
     assert found.said[0] == "going on from the earlier model: SSD on ResNet-50 (pre), pictures of 400 x 400 pixels"
 
 
+def test_incremental_training_keeps_the_head_and_a_pyramid_on_vgg_takes_any_size() -> None:
+    before = DetectorSpec("vgg-16", 2, (3, 400, 400), head="pyramid")
+    found, settings, spec = resolved(earlier=artifact(before), image_shape=500)
+    assert settings.head == spec.head == "pyramid" and spec.image_shape == (3, 500, 500)
+    assert found.said[0] == "going on from the earlier model: pyramid on VGG-16, pictures of 500 x 500 pixels"
+
+
 def test_incremental_training_may_change_the_pictures_size_where_the_head_stays() -> None:
     small = artifact(DetectorSpec("vgg-16", 2, (3, 300, 300)))
     assert resolved(earlier=small, image_shape=400)[2].image_shape == (3, 400, 400)
@@ -282,3 +314,36 @@ def test_incremental_training_refuses_another_network() -> None:
     assert "resnet=post was given, but the earlier model has pre" in refusal(
         "modern", earlier=before, resnet="post", base_network="resnet-50"
     )
+
+
+# Tiles
+
+
+@pytest.mark.parametrize(
+    ("device", "tile", "side", "how"),
+    [
+        (CPU, 400, 400, "as they are"),
+        (CPU, 120, 300, "enlarged"),
+        (CPU, 1000, 512, "shrunk"),
+        (CARD, 1000, 1000, "as they are"),
+        (CARD, 2000, 1024, "shrunk"),
+    ],
+)
+def test_tiles_are_seen_at_their_own_size_within_bounds(device: torch.device, tile: int, side: int, how: str) -> None:
+    found, settings, _ = resolved(device=device, tile_size=tile, base_network="vgg-16")
+    assert settings.image_shape == side
+    assert found.rule == Preprocessing("tiles", 3, side, side, tile_size=tile, tile_overlap=0.2)
+    assert found.said[0].endswith(f" of {side} x {side} pixels: tiles of {tile} x {tile}, {how}")
+
+
+def test_a_size_that_is_given_wins_over_the_tiles_own() -> None:
+    found, _, spec = resolved(tile_size=400, tile_overlap=0.3, image_shape=320, base_network="vgg-16")
+    assert spec.image_shape == (3, 320, 320)
+    assert found.rule == Preprocessing("tiles", 3, 320, 320, tile_size=400, tile_overlap=0.3)
+
+
+def test_incremental_training_may_change_to_tiles_and_between_them() -> None:
+    whole = artifact(DetectorSpec("vgg-16", 3, (3, 400, 400)))
+    tiles = Preprocessing("tiles", 3, 400, 400, antialias=False, tile_size=200)
+    for earlier in (whole, replace(whole, preprocessing=tiles.to_dict())):
+        assert resolved(earlier=earlier, tile_size=300)[0].rule == replace(tiles, tile_size=300, tile_overlap=0.2)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.algorithms.algorithm import Loss
-from foveal.algorithms.detection import loss, train_figures
+from foveal.algorithms.detection import Teaching, loss, train_figures
 from foveal.data.boxaugment import BoxDraw, apply, collate_boxes, move
 from foveal.data.views import Preprocessing
 from foveal.models.detector import Detector, DetectorSpec, build_detector
@@ -52,7 +52,7 @@ def detector() -> Detector:
 
 
 def costs(detector: Detector, given: Example, negatives: int) -> Loss:
-    return loss(detector(given.pixels), given.labels, negatives_per_empty_picture=negatives)
+    return loss(Teaching(negatives_per_empty_picture=negatives), detector(given.pixels), given.labels)
 
 
 def highest_score(detector: Detector, given: Example) -> float:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foveal.algorithms.algorithm import Loss
-from foveal.algorithms.detection import loss
+from foveal.algorithms.detection import Teaching, loss
 from foveal.algorithms.shares import whole_batch
 from foveal.models.detector import Detector, DetectorSpec, build_detector
 
@@ -50,7 +50,7 @@ def pictures() -> tuple[Tensor, Tensor]:
 
 def costs(detector: Detector, part: slice) -> Loss:
     pixels, labels = pictures()
-    return loss(detector(pixels[part]), labels[part], negatives_per_empty_picture=32)
+    return loss(Teaching(negatives_per_empty_picture=32), detector(pixels[part]), labels[part])
 
 
 def gradients(detector: Detector, value: Tensor) -> dict[str, Tensor]:

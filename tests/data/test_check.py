@@ -109,10 +109,10 @@ def test_several_labels_are_refused_in_clear_words(source):
     )
 
 
-def test_multi_hot_labels_are_no_single_labels_yet(source, tmp_path):
+def test_multi_hot_labels_are_no_single_labels(source, tmp_path):
     assert refusal(source([1, 0], [0, 0]), 2, None) == (
-        f"{tmp_path}/train.rec: its pictures have several labels each, and multi_label=1 comes with a later version of "
-        "Foveal\nTo train or judge now, give each picture one label."
+        f"{tmp_path}/train.rec: its pictures have several labels each, and one is expected\n"
+        "Train with multi_label=1, or give each picture one label."
     )
 
 

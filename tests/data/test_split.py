@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.data.split import share_out, split_rows, stratified_split
+from foveal.data.split import share_out, split_labels, split_rows, split_sets, stratified_split
 from foveal.errors import UserError
 from foveal.formats.boxfiles import Annotation, BoxFileSource, Gathered, Object
 
@@ -182,3 +182,40 @@ def test_any_labels_are_shared_out_to_the_very_number(labels, fraction):
     rows = share_out(labels, fraction, 0).tolist()
     assert len(set(rows)) == len(rows) == round(len(labels) * fraction)
     assert rows == sorted(rows)
+
+
+SETS = np.array(
+    [[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]] * 4, np.float32
+)
+
+
+def test_pictures_with_any_number_of_classes_keep_the_share_of_each() -> None:
+    train, validation = split_sets(SETS, 0.25, 0)
+    assert np.sort(np.concatenate([train, validation])).tolist() == list(range(32))
+    assert SETS[validation].sum(axis=0).tolist() == [4, 4, 5]  # of 16 each
+    assert split_sets(SETS, 0.25, 0)[1].tolist() == validation.tolist()
+    assert split_sets(SETS, 0.25, 1)[1].tolist() != validation.tolist()
+
+
+def test_the_last_training_picture_of_a_class_is_not_set_aside() -> None:
+    rare = np.zeros((20, 2), np.float32)
+    rare[:, 0] = 1
+    rare[7, 1] = 1
+    for seed in range(10):
+        train, validation = split_sets(rare, 0.3, seed)
+        assert 7 in train and len(validation) > 0
+
+
+def test_where_every_picture_is_the_last_of_a_class_none_can_be_set_aside() -> None:
+    with pytest.raises(
+        UserError,
+        match=r"^no pictures can be set aside for validation: a class would lose all of them\n"
+        r"Give validation data, or more pictures of each class\.$",
+    ):
+        split_sets(np.eye(4, dtype=np.float32), 0.5, 0)
+
+
+def test_labels_of_one_or_several_classes_are_split_alike() -> None:
+    one, several = split_labels(np.array([0, 0, 1, 1, 1, 0]), 0.3, 0), split_labels(SETS, 0.25, 0)
+    assert one[1].tolist() == stratified_split(np.array([0, 0, 1, 1, 1, 0]), 0.3, 0)[1].tolist()
+    assert several[1].tolist() == split_sets(SETS, 0.25, 0)[1].tolist()

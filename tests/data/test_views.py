@@ -149,12 +149,16 @@ def test_the_rule_survives_json() -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"kind": "tiles"}, "foveal.json: preprocessing kind 'tiles' is neither 'crop' nor 'squeeze'\nUpdate Foveal."),
+        (
+            {"kind": "bars"},
+            "foveal.json: preprocessing kind 'bars' is none of 'crop', 'squeeze', 'tiles'\nUpdate Foveal.",
+        ),
         ({"height": 0}, "foveal.json: preprocessing height 0 is no whole number from 1 to 65535"),
         ({"width": "9"}, "foveal.json: preprocessing width '9' is no whole number from 1 to 65535"),
         ({"resize": 2.5}, "foveal.json: preprocessing resize 2.5 is no whole number from 1 to 65535"),
         ({"channels": 2}, "foveal.json: preprocessing channels 2 is none of 1, 3, 4"),
         ({"antialias": 1}, "foveal.json: preprocessing antialias 1 is neither true nor false"),
+        ({"tta_flip": "no"}, "foveal.json: preprocessing tta_flip 'no' is neither true nor false"),
         (
             {"tile": 3},
             "foveal.json: the preprocessing rule lacks [] and has ['tile'] that this version does not know\n"
@@ -166,3 +170,9 @@ def test_a_wrong_entry_of_a_stored_rule_is_named(change: dict, error: str) -> No
     with pytest.raises(UserError) as caught:
         Preprocessing.from_dict(Preprocessing("crop", 3, 32, 32).to_dict() | change, "foveal.json")
     assert str(caught.value) == error
+
+
+def test_a_rule_of_before_mirror_images_were_asked_is_read() -> None:
+    rule = Preprocessing("crop", 3, 32, 32)
+    stored = {name: value for name, value in rule.to_dict().items() if name != "tta_flip"}
+    assert Preprocessing.from_dict(stored) == rule

@@ -60,6 +60,13 @@ def test_a_timm_network_without_such_maps_and_a_size_that_does_not_fit_are_refus
         build_detector(replace(TIMM, base="resnet-10t"))
 
 
+def test_pictures_of_another_side_have_the_anchors_of_a_detector_built_for_it() -> None:
+    detector, larger = build_detector(POST).eval(), build_detector(replace(POST, image_shape=(3, 332, 332)))
+    with torch.inference_mode():
+        logits, _, anchors = detector(pictures(larger.spec))
+    assert torch.equal(anchors, larger.anchors) and logits.shape[1] == len(anchors) != len(detector.anchors)
+
+
 def test_answers_do_not_depend_on_the_rest_of_the_batch() -> None:
     detector = build_detector(POST).eval()
     batch = pictures(POST, 3)

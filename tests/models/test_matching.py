@@ -277,6 +277,28 @@ def test_an_empty_picture_costs_and_one_step_lowers_its_highest_score() -> None:
     assert after < before
 
 
+def test_weights_of_classes_count_in_sums_and_shares_and_not_in_figures() -> None:
+    anchors, labels, logits = a_batch()
+    offsets = torch.randn(5, 500, 4, generator=torch.Generator().manual_seed(1))
+    targets = match_anchors(anchors, labels, logits)
+    weights = torch.tensor([0.5, 3.0, 1.0])[: logits.shape[2] - 1]
+    plain, _, figures = ssd_loss(logits, offsets, targets)
+    sums, shares, counts = ssd_loss(logits, offsets, targets, weights)
+    one = torch.stack([ssd_loss(logits, offsets, only(targets, kind))[0] for kind in range(logits.shape[2])])
+    each = torch.stack([ssd_loss(logits, offsets, only(targets, kind))[1] for kind in range(logits.shape[2])])
+    factors = torch.cat([torch.ones(1), weights])[:, None]
+    torch.testing.assert_close(sums, (one * factors).sum(dim=0))
+    torch.testing.assert_close(shares, (each * factors).sum(dim=0))
+    torch.testing.assert_close(plain, one.sum(dim=0))
+    assert torch.equal(figures, counts)
+
+
+def only(targets: Targets, kind: int) -> Targets:
+    """The targets of which only those of one class count; 0 is background."""
+    kept = targets.classes == kind
+    return Targets(torch.where(kept, targets.classes, -1), targets.offsets, targets.mask & kept)
+
+
 def test_losses_are_float32_under_autocast() -> None:
     anchors, labels, logits = a_batch()
     offsets = torch.randn(5, 500, 4)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foveal.models.anchors import SIX, VGG_LARGE, VGG_SMALL
-from foveal.models.detector import DetectorSpec, build_body
+from foveal.models.detector import DetectorSpec, build_detector
 from foveal.models.ssd import (
     RESNET,
     ExtraMap,
@@ -50,7 +50,9 @@ def test_vggs_head_changes_at_448_pixels() -> None:
 
 
 def vgg(classes: int = 2, width: float = 1 / 32, side: int = 300) -> Ssd:
-    return build_body(DetectorSpec("vgg-16", classes, (3, side, side), width=width))[0]
+    body = build_detector(DetectorSpec("vgg-16", classes, (3, side, side), width=width)).body
+    assert isinstance(body, Ssd)
+    return body
 
 
 def test_answers_go_by_row_column_anchor_and_number() -> None:
@@ -126,7 +128,7 @@ def test_new_layers_start_as_the_originals_do() -> None:
 def test_the_originals_initialiser_draws_its_backbones_as_well(base: str) -> None:
     side, kind = (300, "") if base == "vgg-16" else (64, "pre")
     torch.manual_seed(1)
-    body, _ = build_body(DetectorSpec(base, 2, (3, side, side), kind, width=1 / 8))  # type: ignore[arg-type]
+    body = build_detector(DetectorSpec(base, 2, (3, side, side), kind, width=1 / 8)).body  # type: ignore[arg-type]
     for name, layer in body.named_modules():
         if isinstance(layer, nn.Conv2d):
             area = layer.kernel_size[0] * layer.kernel_size[1]

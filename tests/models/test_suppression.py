@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.models import suppression
-from foveal.models.suppression import Rule, detect, detect_fixed, detections
+from foveal.models.suppression import (
+    Rule,
+    detect,
+    detect_fixed,
+    detect_scored,
+    detect_scored_fixed,
+    detections,
+)
 
 DETECTORS = {"ssd_vgg300": 0.45, "ssd_resnet300": 0.45, "ssd_vgg512": 0.45, "ssd_resnet512": 0.5}  # nms_threshold
 
@@ -176,6 +183,16 @@ def test_both_ways_equal_taking_boxes_one_by_one(
     ):
         kept = [each[each[:, 0] >= 0] for each in rows.numpy()]
         assert [each.tolist() for each in kept] == [each.tolist() for each in expected]
+
+
+def test_scores_and_boxes_give_the_rows_that_probabilities_and_offsets_give() -> None:
+    probabilities, offsets, anchors = random_answers(5, 3, 200, 3, 40)
+    boxes = suppression.decode(anchors, offsets)
+    for rule in (Rule(0.45, 60), Rule(0.45, 60, 0.4, across_classes=True), Rule(0, 60)):
+        expected = detect(probabilities, offsets, anchors, rule=rule)
+        assert_same_rows(detect_scored(probabilities[..., 1:], boxes, rule), expected)
+        assert_same_rows(detect_scored_fixed(probabilities[..., 1:], boxes, rule), expected)
+    assert detect_scored(probabilities[:0, :, 1:], boxes[:0], Rule()).shape == (0, 0, 6)
 
 
 def test_pairs_are_compared_in_parts_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal.data.loader import Decoder
+from foveal.data.loader import Decoder, Prepare
 from foveal.records import BadRecord, Label
 
 
@@ -24,6 +24,7 @@ class Verdict:
         details: everything judged, JSON-able (per-class table, confusion matrix, ...).
         bad: pictures that could not be read and were not judged.
         thresholds: decision thresholds that the artifact keeps: class name -> confidence.
+        calibration: what the artifact keeps of how confidences were calibrated: ``temperature``.
     """
 
     objective: float
@@ -31,6 +32,7 @@ class Verdict:
     details: Mapping[str, Any]
     bad: tuple[BadRecord, ...]
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Algorithm:
         figures: (sums by name, pictures) -> training figures, such as accuracy.
         ask: (network, pictures, rows) -> answers for these rows; in float32, exactly as a predictor asks.
         judge: answers that together hold each validation picture once -> verdict.
+        terms: how many terms its loss has.
+        preparing: (training pictures, seed, step) -> what prepares a picture in place of ``prepare``, where that needs
+            other pictures, or follows from the step.
     """
 
     name: str
@@ -79,3 +84,5 @@ class Algorithm:
     figures: Callable[[Mapping[str, float], int], dict[str, float]]
     ask: Callable[[nn.Module, Decoder, range], Any]
     judge: Callable[[Sequence[Any]], Verdict]
+    terms: int = 1
+    preparing: Callable[[Decoder, int, int], Prepare] | None = None

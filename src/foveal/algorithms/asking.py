@@ -40,7 +40,7 @@ def ask_each(
 
     rows = range(len(pictures.source)) if rows is None else rows
     slices = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-    for batch in batches(pictures, Order(len(pictures.source), 0, shuffle=False), slices, prepare, collate, workers):
+    for batch in batches(pictures, Order(len(pictures.source), 0, "none"), slices, lambda _: prepare, collate, workers):
         yield batch, answer(batch.pixels, batch.targets)
 
 

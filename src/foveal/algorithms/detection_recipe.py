@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from foveal.algorithms.detection import SIDE_STEP, sides_around
 from foveal.algorithms.recipe import (
     Resolved,
     centred,
@@ -26,17 +27,19 @@ from foveal.data.views import Preprocessing
 from foveal.errors import UserError
 from foveal.models.detector import RESNET50, VGG, DetectorSpec
 from foveal.models.ssd import VGG_LARGE_SIDE
-from foveal.settings import DetectionSettings
+from foveal.settings import SMALLEST_SIDE, DetectionSettings
 from foveal.weights import NetworkHint, Weights, detector_for
 
 TUNED_CPU = "tf_efficientnet_lite0"  # with ImageNet weights; a step is about a tenth of VGG-16's
 SCRATCH_CPU = "resnet18"  # has norms, which a network needs to learn from random weights
 VGG_MEAN = (123.0, 117.0, 104.0)  # RGB; the open trainer subtracts it and does not scale (reference 2.6)
-SIDE_CPU, SIDE_CARD = 300, 512
+SIDE_CPU, SIDE_PYRAMID_CPU, SIDE_CARD = 300, 416, 512
+TILE_CPU, TILE_CARD = 512, 1024  # at most, of tiles
 BATCH_CPU, BATCH_CARD = 8, 16
 MANY = 5_000  # pictures from which a card takes batches of 32
 BATCH_MANY = 32
 RATES = {"sgd": 0.02, "nag": 0.02, "adamw": 5e-4, "adam": 5e-4, "rmsprop": 5e-4, "adadelta": 1.0}  # batches of 8
+PYRAMID_OPTIMIZER, PYRAMID_FASTER = "adamw", 2.0  # and the factor of the adaptive optimizers' rates
 VGG_SLOWER = 0.1  # of the rate; without norms it does not bear more
 DECAYS = {"adamw": 0.05, "adam": 0.0, "adadelta": 0.0}
 DECAY = 5e-4  # of the others
@@ -78,13 +81,24 @@ def resolve_detection(
         )
         settings = replace(settings, freeze_layer_pattern=None)
     if settings.recipe == "modern":
-        settings = replace(settings, image_shape=settings.image_shape or _side(facts, device))
+        settings = replace(settings, image_shape=settings.image_shape or _side(settings, facts, device))
         settings = _teaching(settings, given, pictures, weights is not None, device, said.append)
     spec = _spec(settings, num_classes, weights)
     settings = replace(settings, use_pretrained_model=weights is not None)
     side = spec.image_shape[1]
-    said.insert(0, f"network: {spec.label}, pictures of {side} x {side} pixels")
-    return Resolved(settings, spec, _rule(settings), weights, tuple(said), tuple(warnings))
+    said.insert(0, f"network: {spec.label}, pictures of {side} x {side} pixels{_of_tiles(settings)}")
+    return Resolved(settings, spec, _rule(settings), weights, tuple(said), (*warnings, *_one_side(settings)))
+
+
+def _one_side(settings: DetectionSettings) -> tuple[str, ...]:
+    """A line where ``multi_scale`` is so small that there is no other side."""
+    assert settings.image_shape is not None
+    reach = settings.multi_scale
+    if not reach or len(sides_around(settings.image_shape, reach, 1)) > 1:
+        return ()
+    return (
+        f"multi_scale={reach:g} has no effect: sides are {SIDE_STEP} pixels apart, more than {reach:g} of the side",
+    )
 
 
 def _weights(
@@ -143,8 +157,14 @@ def _scratch_network(device: torch.device, say: Callable[[str], None]) -> str:
     return RESNET50
 
 
-def _side(facts: Facts, device: torch.device) -> int:
-    return SIDE_CARD if device.type != "cpu" and facts.long > SIDE_CPU else SIDE_CPU
+def _side(settings: DetectionSettings, facts: Facts, device: torch.device) -> int:
+    if settings.tile_size is not None:  # within bounds objects keep their size
+        return min(max(settings.tile_size, SMALLEST_SIDE), TILE_CPU if device.type == "cpu" else TILE_CARD)
+    if facts.long <= SIDE_CPU:
+        return SIDE_CPU
+    if device.type != "cpu":
+        return SIDE_CARD
+    return SIDE_PYRAMID_CPU if settings.head == "pyramid" else SIDE_CPU
 
 
 def _teaching(
@@ -158,12 +178,12 @@ def _teaching(
     """Fill how long and how fast a network learns; what was given stays."""
     on_card = BATCH_MANY if pictures >= MANY else BATCH_CARD
     batch = settings.mini_batch_size or (BATCH_CPU if device.type == "cpu" else on_card)
-    optimizer = settings.optimizer or "sgd"
+    optimizer = settings.optimizer or (PYRAMID_OPTIMIZER if settings.head == "pyramid" else "sgd")
     seen, (fewest, most) = (TUNED_SEEN, TUNED_EPOCHS) if tuned else (SCRATCH_SEEN, SCRATCH_EPOCHS)
     epochs = settings.epochs or max(fewest, min(most, round(seen / pictures)))
     rate = settings.learning_rate
     if rate is None:
-        rate = _rate(optimizer, batch, settings.base_network == VGG)
+        rate = _rate(optimizer, batch, settings)
     decay = DECAYS.get(optimizer, DECAY) if settings.weight_decay is None else settings.weight_decay
     limit = " at most" if settings.max_minutes else ""
     say(
@@ -181,11 +201,13 @@ def _teaching(
     )
 
 
-def _rate(optimizer: str, batch: int, vgg: bool) -> float:
+def _rate(optimizer: str, batch: int, settings: DetectionSettings) -> float:
     """Linear in the batch for sgd and nag, with its root for the adaptive ones; at most 1, as the setting."""
     linear = optimizer in ("sgd", "nag")
     scale = batch / BATCH_CPU if linear else (batch / BATCH_CPU) ** 0.5
-    return float(min(1.0, RATES[optimizer] * scale * (VGG_SLOWER if vgg else 1)))
+    slower = VGG_SLOWER if settings.base_network == VGG else 1.0
+    faster = PYRAMID_FASTER if settings.head == "pyramid" and not linear else 1.0
+    return float(min(1.0, RATES[optimizer] * scale * slower * faster))
 
 
 def _spec(settings: DetectionSettings, num_classes: int, weights: Weights | None) -> DetectorSpec:
@@ -202,8 +224,20 @@ def _spec(settings: DetectionSettings, num_classes: int, weights: Weights | None
 
 def _rule(settings: DetectionSettings) -> Preprocessing:
     assert settings.image_shape is not None
-    side = settings.image_shape
-    return Preprocessing("squeeze", 3, side, side, antialias=settings.recipe == "modern")
+    side, antialias = settings.image_shape, settings.recipe == "modern"
+    if settings.tile_size is None:
+        return Preprocessing("squeeze", 3, side, side, antialias=antialias)
+    tile, overlap = settings.tile_size, settings.tile_overlap
+    return Preprocessing("tiles", 3, side, side, antialias=antialias, tile_size=tile, tile_overlap=overlap)
+
+
+def _of_tiles(settings: DetectionSettings) -> str:
+    """What the network's pictures are, where they are tiles."""
+    tile, side = settings.tile_size, settings.image_shape
+    if tile is None or side is None:
+        return ""
+    how = "as they are" if tile == side else "shrunk" if tile > side else "enlarged"
+    return f": tiles of {tile} x {tile}, {how}"
 
 
 def _incremental(
@@ -224,7 +258,8 @@ def _incremental(
                 name,
             )
     side = settings.image_shape if "image_shape" in given and settings.image_shape else before.image_shape[1]
-    if before.base == VGG and (side >= VGG_LARGE_SIDE) != (before.image_shape[1] >= VGG_LARGE_SIDE):
+    large = (side >= VGG_LARGE_SIDE, before.image_shape[1] >= VGG_LARGE_SIDE)
+    if (before.base, before.head) == (VGG, "ssd") and large[0] != large[1]:
         room = f"below {VGG_LARGE_SIDE}" if before.image_shape[1] < VGG_LARGE_SIDE else f"{VGG_LARGE_SIDE} or more"
         raise UserError(
             f"image_shape={side} was given, but the earlier model has {before.image_shape[1]}: "
@@ -235,15 +270,24 @@ def _incremental(
         )
     assert settings.num_classes is not None
     spec = replace(before, num_classes=settings.num_classes, image_shape=(3, side, side))
-    rule = replace(Preprocessing.from_dict(earlier.preprocessing), height=side, width=side)
+    rule = Preprocessing.from_dict(earlier.preprocessing)
+    if rule.tile_size is not None and settings.tile_size is None:
+        raise UserError(
+            f"the earlier model sees pictures in tiles of {rule.tile_size} pixels, and tile_size is not given",
+            "model",
+            f"Set tile_size={rule.tile_size} and tile_overlap={rule.tile_overlap:g}, or other tiles.",
+            "tile_size",
+        )
     settings = replace(
         settings,
         base_network=before.base,
         resnet=before.resnet or None,
+        head=before.head,
         image_shape=side,
         use_pretrained_model=False,  # the earlier model wins, as in the original (reference 2.8)
     )
-    said = [f"going on from the earlier model: {spec.label}, pictures of {side} x {side} pixels"]
+    said = [f"going on from the earlier model: {spec.label}, pictures of {side} x {side} pixels{_of_tiles(settings)}"]
     if settings.recipe == "modern":
         settings = _teaching(settings, given, pictures, True, device, said.append)
-    return Resolved(settings, spec, rule, None, tuple(said))
+    rule = replace(_rule(settings), antialias=rule.antialias)
+    return Resolved(settings, spec, rule, None, tuple(said), _one_side(settings))

@@ -20,7 +20,8 @@ from foveal.errors import UserError
 from foveal.models.depths import SMALL_DEPTHS, Kind, plan_resnet
 from foveal.models.detector import DetectorSpec
 from foveal.models.network import NetworkSpec
-from foveal.settings import ClassificationSettings, Settings
+from foveal.records import TaskName
+from foveal.settings import ClassificationSettings, Settings, refuse_together
 from foveal.weights import NetworkHint, NoWeights, Weights, find_weights, network_for
 
 VARIABLE = "FOVEAL_WEIGHTS"
@@ -46,6 +47,34 @@ class Resolved:
     weights: Weights | None
     said: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+
+def read_task(
+    settings: ClassificationSettings, given: frozenset[str], task: TaskName, origin: str
+) -> tuple[ClassificationSettings, tuple[str, ...]]:
+    """Decide ``multi_label`` by the data, where it is open; and a line for each doubt.
+
+    Args:
+        given: names of the settings that the user gave.
+        task: what the pictures carry. origin: the data, for errors.
+
+    Raises:
+        UserError: settings that do not go with what the data carries.
+    """
+    several = task == "multi-label"
+    if settings.multi_label is None:
+        settings = replace(settings, multi_label=several)
+        refuse_together(settings)
+        lines = ["use_weighted_loss has no effect: the data has one label a picture"]
+        return settings, tuple(lines if settings.use_weighted_loss and not several else ())
+    if several and not settings.multi_label:
+        raise UserError(
+            "its pictures have several labels each, and multi_label is 0",
+            origin,
+            "Set multi_label=1, or give each picture one label.",
+            "multi_label",
+        )
+    return settings, ()
 
 
 def resolve(
@@ -77,6 +106,7 @@ def resolve(
     weights = _weights(settings, given, facts, pictures, device, said.append)
     if settings.recipe == "modern":
         settings = _modern(settings, given, facts, pictures, device, weights, said.append)
+    said += _several_line(settings)
     spec = _network(settings, num_classes, weights)
     if spec.resnet:
         said += filter(None, [plan_resnet(spec.num_layers, spec.resnet, spec.image_shape[1]).said])
@@ -274,7 +304,15 @@ def _rule(settings: ClassificationSettings, facts: Facts) -> Preprocessing:
     kind: Literal["crop", "squeeze"] = (
         "squeeze" if modern and settings.resize is None and facts.aspect < LONGISH else "crop"
     )
-    return Preprocessing(kind, channels, height, width, settings.resize, antialias=modern)
+    return Preprocessing(kind, channels, height, width, settings.resize, modern, settings.tta_flip)
+
+
+def _several_line(settings: ClassificationSettings) -> list[str]:
+    """What several labels a picture mean for a run, in a line."""
+    if not settings.multi_label:
+        return []
+    best = "mAP" if settings.recipe == "modern" else "accuracy over all decisions"
+    return [f"multi_label: each picture has any number of classes; epochs are compared by {best}"]
 
 
 def _incremental(
@@ -292,11 +330,23 @@ def _incremental(
                 f"Leave {name} out: incremental training goes on with the earlier network.",
                 name,
             )
+    if bool(before.get("multi_label")) != bool(settings.multi_label):
+        told = ("any number of labels a picture", "one label a picture")
+        told = told if before.get("multi_label") else told[::-1]
+        raise UserError(
+            f"the earlier model gives {told[0]}, and this run is for {told[1]}",
+            "model",
+            f"Set multi_label={int(bool(before.get('multi_label')))} with data that fits it, or train anew.",
+            "multi_label",
+        )
     spec = replace(NetworkSpec.from_dict(earlier.network), num_classes=num_classes)
     rule = Preprocessing.from_dict(earlier.preprocessing)
+    rule = replace(rule, tta_flip=settings.tta_flip) if "tta_flip" in given else rule
+    settings = replace(settings, tta_flip=rule.tta_flip)
     shape = (rule.channels, rule.height, rule.width)
     settings = replace(settings, image_shape=shape, resize=rule.resize, num_layers=before.get("num_layers"))
     said = [f"going on from the earlier model: {spec.label}, pictures of {shape[1]} x {shape[2]} pixels"]
+    said += _several_line(settings)
     if settings.recipe == "modern":
         settings = _teaching(settings, given, pictures, True, max(shape[1:]) <= MIDDLE, said.append)
     return Resolved(settings, spec, rule, None, tuple(said))

@@ -23,6 +23,7 @@ from torch import Tensor
 from foveal.data.boxes import to_pixels
 from foveal.data.decode import decode_upright
 from foveal.data.order import Order
+from foveal.data.tiles import Latest, Picture, TiledSource, cut_out
 from foveal.errors import BadPicture
 from foveal.records import BadRecord, Boxes, Label, Source
 
@@ -53,6 +54,8 @@ class Decoder:
 
     Keeping them saves the decoding in every later pass; a set that does not fit is kept in part. ``smaller`` holds the
     rows seen so far whose pictures fall below ``smallest`` (height, width) in a side: they are enlarged later.
+
+    Of a ``TiledSource`` it gives tiles. The pictures that they are cut from are kept, the latest ones, whatever fits.
     """
 
     def __init__(self, source: Source, channels: int, cache_bytes: int = 0, smallest: tuple[int, int] = (0, 0)) -> None:
@@ -62,6 +65,7 @@ class Decoder:
         self.smaller: set[int] = set()
         self._room = cache_bytes
         self._kept: dict[int, tuple[NDArray[np.uint8], Label]] = {}
+        self._whole: Latest[Picture] = Latest(cache_bytes, lambda picture: picture[0].nbytes)
         self._lock = Lock()
 
     def __call__(self, row: int) -> tuple[NDArray[np.uint8], Label]:
@@ -69,15 +73,13 @@ class Decoder:
 
         Raises BadPicture.
         """
+        if isinstance(self.source, TiledSource):
+            picture = self._whole.get(int(self.source.rows[row]), lambda: self._decoded(row))
+            return cut_out(picture, self.source.tile(row))
         kept = self._kept.get(row)
         if kept is not None:
             return kept
-        sample = self.source.read(row)
-        where = self.source.where(row)
-        decoded = decode_upright(sample.picture, self.channels, where)
-        image, label = decoded.pixels, sample.label
-        if isinstance(label, Boxes):
-            label = to_pixels(label, decoded, where)
+        image, label = self._decoded(row)
         with self._lock:
             if image.shape[0] < self.smallest[0] or image.shape[1] < self.smallest[1]:
                 self.smaller.add(row)
@@ -86,10 +88,17 @@ class Decoder:
                 self._kept[row] = (image, label)
         return image, label
 
+    def _decoded(self, row: int) -> Picture:
+        sample = self.source.read(row)
+        where = self.source.where(row)
+        decoded = decode_upright(sample.picture, self.channels, where)
+        label = sample.label
+        return decoded.pixels, to_pixels(label, decoded, where) if isinstance(label, Boxes) else label
 
-def default_workers() -> int:
-    """Threads that decode beside the step: one less than the cores, between 1 and 8."""
-    return max(1, min(8, (os.cpu_count() or 2) - 1))
+
+def default_workers(processes: int = 1) -> int:
+    """Threads that decode beside the step: one less than the cores for each of so many processes, between 1 and 8."""
+    return max(1, min(8, (os.cpu_count() or 2) // processes - 1))
 
 
 def make_batch(
@@ -120,18 +129,18 @@ def batches(
     decoder: Decoder,
     order: Order,
     slices: Iterator[range],
-    prepare: Prepare,
+    preparing: Callable[[range], Prepare],
     collate: Callable[[list[Any]], Any],
     workers: int,
 ) -> Generator[Batch, None, None]:
     """A batch of the positions in each of ``slices``, in order, made ahead by ``workers`` threads.
 
-    With 0 workers each batch is made when it is asked for.
+    With 0 workers each batch is made when it is asked for. ``preparing`` gives what prepares the pictures of a batch.
     """
 
     def work(places: range) -> Batch:
         rows, passes = order.rows(places)
-        return make_batch(decoder, rows, passes, prepare, collate)
+        return make_batch(decoder, rows, passes, preparing(places), collate)
 
     if workers == 0:
         for places in slices:

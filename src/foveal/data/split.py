@@ -57,6 +57,39 @@ def stratified_split(
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
+def split_labels(
+    labels: NDArray[Any], fraction: float, seed: int, groups: Sequence[str] | None = None
+) -> tuple[Rows, Rows]:
+    """``stratified_split`` of labels int64 [n], one a picture; ``split_sets`` of rows float32 [n, C]."""
+    split = stratified_split if labels.ndim == 1 else split_sets
+    return split(labels, fraction, seed, groups)
+
+
+def split_sets(
+    sets: NDArray[np.float32], fraction: float, seed: int, groups: Sequence[str] | None = None
+) -> tuple[Rows, Rows]:
+    """Split pictures with any number of classes into training and validation, by all classes of each (``share_out``).
+
+    Args:
+        sets: float32 [n, C], 1 for the classes that a picture has, else 0.
+        fraction, seed, groups: as in ``stratified_split``.
+
+    Returns:
+        Training rows and validation rows, int64, each ascending. Every class keeps at least one training picture.
+
+    Raises:
+        UserError: when nothing can be set aside under these rules.
+    """
+    rows, classes = (each.astype(np.int64) for each in np.nonzero(sets))
+    aside = share_out([np.flatnonzero(row).tolist() for row in sets], fraction, seed, groups)
+    aside = np.setdiff1d(aside, _to_give_back(rows, classes, aside, groups))
+    kept = np.setdiff1d(np.arange(len(sets)), aside)
+    if not len(aside) or not len(kept):
+        remedy = "Give validation data, or more pictures of each class."
+        raise UserError("no pictures can be set aside for validation: a class would lose all of them", remedy=remedy)
+    return kept, aside
+
+
 def split_rows(source: BoxSource, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Split the pictures of a source of boxes into training and validation.
 

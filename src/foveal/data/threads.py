@@ -11,20 +11,22 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_order(work: Callable[[A], B], items: Iterable[A], threads: int) -> Iterator[B]:
-    """``work`` of each item, in the order of the items, made a few ahead by ``threads`` threads; 1 does it here.
+def in_order(work: Callable[[A], B], items: Iterable[A], threads: int, ahead: int | None = None) -> Iterator[B]:
+    """``work`` of each item, in the order of the items, made ahead by ``threads`` threads; 1 does it here.
 
-    What ``work`` raises is raised where its result would have come.
+    ``ahead``: how many results may wait; None: three a thread. What ``work`` raises is raised where its result would
+    have come.
     """
     if threads <= 1:
         yield from map(work, items)
         return
     waiting: deque[Future[B]] = deque()
+    most = 3 * threads if ahead is None else ahead
     pool = ThreadPoolExecutor(threads, thread_name_prefix="foveal-work")
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > 3 * threads:
+            if len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

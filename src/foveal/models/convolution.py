@@ -65,8 +65,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         learns = torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"
-        large = x[0].numel() >= LEAST if len(x) else False
-        if learns and large and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+        large = learns and len(x) > 0 and x[0].numel() >= LEAST  # asked for last: a batch being exported has no length
+        if large and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             shape = _pair(self.stride), _pair(self.padding), _pair(self.dilation)
             answers: Tensor = _Convolve.apply(x, self.weight, self.bias, *shape)  # type: ignore[no-untyped-call]
             return answers

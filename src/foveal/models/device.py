@@ -31,18 +31,21 @@ class Precision:
     said: str
 
 
-def choose_device(asked: str) -> Device:
+def choose_device(asked: str, rank: int | None = None) -> Device:
     """Choose by name.
 
     Args:
         asked: ``cpu``, ``mps`` (Apple's), ``cuda``, ``cuda:1`` (the second card), or ``auto``: a CUDA card, else MPS,
             else the CPU.
+        rank: of several processes of this machine, which one this is, from 0: each takes a card of its own.
 
     Raises:
         UserError: for another name, and when the device is not there.
     """
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if asked == "cuda" and rank is not None:
+        asked = f"cuda:{rank}"
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", asked):
         raise UserError(
             f"{asked!r} is no device",
@@ -76,7 +79,7 @@ def _check_card(asked: str) -> None:
         raise UserError(
             f"no card {asked} was found: there {'is' if count == 1 else 'are'} {count}, counted from cuda:0",
             "device",
-            "Choose one of them, or set device=auto.",
+            "Choose one of them, set device=auto, or start as many processes as there are cards.",
             "device",
         )
 

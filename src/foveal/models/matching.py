@@ -170,13 +170,16 @@ def _negatives(
     return torch.zeros_like(mask).scatter_(1, hardest, among)
 
 
-def ssd_loss(logits: Tensor, offsets: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+def ssd_loss(
+    logits: Tensor, offsets: Tensor, targets: Targets, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """What a batch's answers cost: sums, the numbers to divide them by, and sums for the training figures.
 
     Args:
         logits: float [B, A, C + 1], background first.
         offsets: float [B, A, 4].
         targets: of ``match_anchors``.
+        weights: float32 [C], by which an anchor with an object of each class counts, in sums and shares; None: 1.
 
     Returns:
         sums: float32 [2], with gradient: softmax cross entropy over the anchors that learn something; smooth L1
@@ -189,13 +192,17 @@ def ssd_loss(logits: Tensor, offsets: Tensor, targets: Targets) -> tuple[Tensor,
     learns = targets.classes >= 0
     spread = logits.float().log_softmax(dim=-1)
     true = spread.gather(-1, targets.classes.clamp(min=0)[..., None])[..., 0]
-    entropy = torch.where(learns, -true, 0.0).sum()
+    each = torch.where(learns, -true, 0.0)
     difference = torch.where(targets.mask[..., None], offsets.float() - targets.offsets, 0.0)
     distance = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
-    sums = torch.stack([entropy, distance.sum()])
     with torch.no_grad():
         number = learns.sum().float()
-        shares = torch.stack([number, (distance > 0).sum().float()])
         figure = torch.where(learns, -(true.exp() + 1e-8).log(), 0.0).sum()
-        counts = torch.stack([figure, sums[1].detach(), number])
+        counts = torch.stack([figure, distance.sum(), number])
+        shares = torch.stack([number, (distance > 0).sum().float()])
+    if weights is not None:
+        weight = F.pad(weights, (1, 0), value=1.0)[targets.classes.clamp(min=0)]
+        shares = torch.stack([(learns * weight).sum(), ((distance > 0) * weight[..., None]).sum()])
+        each, distance = each * weight, distance * weight[..., None]
+    sums = torch.stack([each.sum(), distance.sum()])
     return sums, shares, counts

@@ -12,6 +12,7 @@ settled from the best box down, each round at least one box deeper.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -79,6 +80,17 @@ def detect(
     return way(probabilities.detach(), offsets.detach(), anchors, rule)
 
 
+def detect_scored(scores: Tensor, boxes: Tensor, rule: Rule) -> Tensor:
+    """``detect`` for boxes that are decoded already, and scores without background.
+
+    Args:
+        scores: float32 [B, A, C], 0 to 1. boxes: float32 [B, A, 4], corner form, fractions.
+        rule: ``clip`` and ``variances`` have no meaning here.
+    """
+    way = _scored_listed if scores.device.type == "cpu" else detect_scored_fixed
+    return way(scores.detach(), boxes.detach(), rule)
+
+
 def detections(rows: Tensor, size: tuple[int, int]) -> Detections:
     """One picture's rows (float32 [N, 6], of ``detect``) as ``Detections``; ``size`` (width, height) in pixels."""
     found = rows.cpu().numpy()
@@ -92,18 +104,42 @@ def detections(rows: Tensor, size: tuple[int, int]) -> Detections:
 def _detect_listed(probabilities: Tensor, offsets: Tensor, anchors: Tensor, rule: Rule) -> Tensor:
     pictures, per_picture, width = probabilities.shape
     flat = probabilities.reshape(-1, width)
-    scores = _scores(flat, rule.score_threshold)
-    cells = _kept(scores.reshape(pictures, per_picture), rule)
-    classes = _taken(flat, cells)[:, 1:].argmax(dim=1).numpy()
-    picture, anchor = np.divmod(cells, per_picture)
-    boxes = decode(_taken(anchors, anchor), _taken(offsets.reshape(-1, 4), cells), rule.variances, rule.clip)
+
+    def boxes_of(cells: NDArray[np.int64]) -> Tensor:
+        chosen = _taken(offsets.reshape(-1, 4), cells)
+        return decode(_taken(anchors, cells % per_picture), chosen, rule.variances, rule.clip)
+
+    scores = _scores(flat, rule.score_threshold).reshape(pictures, per_picture)
+    return _listed(scores, lambda cells: _taken(flat, cells)[:, 1:], boxes_of, rule)
+
+
+def _scored_listed(scores: Tensor, boxes: Tensor, rule: Rule) -> Tensor:
+    each, every = scores.reshape(-1, scores.shape[2]), boxes.reshape(-1, 4)
+    return _listed(
+        scores.amax(dim=2).numpy(), lambda cells: _taken(each, cells), lambda cells: _taken(every, cells), rule
+    )
+
+
+def _listed(
+    scores: NDArray[np.float32],
+    classes_of: Callable[[NDArray[np.int64]], Tensor],
+    boxes_of: Callable[[NDArray[np.int64]], Tensor],
+    rule: Rule,
+) -> Tensor:
+    """Rows from the best score of each anchor [B, A]; the functions take positions in it to [n, C] and [n, 4]."""
+    pictures, per_picture = scores.shape
+    cells = _kept(scores, rule)
+    each = classes_of(cells)
+    classes = each.argmax(dim=1).numpy()
+    picture = cells // per_picture
+    boxes = boxes_of(cells)
     if rule.suppresses:
-        groups = picture if rule.across_classes else picture * width + classes
+        groups = picture if rule.across_classes else picture * each.shape[1] + classes
         classes[_beaten(boxes, groups, rule.nms_threshold)] = -1
     counts = np.bincount(picture, minlength=pictures)
-    found = np.concatenate([classes[:, None], scores[cells][:, None], boxes.numpy()], axis=1, dtype=np.float32)
+    parts = [classes[:, None], scores.reshape(-1)[cells][:, None], boxes.numpy()]
     rows = np.full((pictures, counts.max(initial=0), 6), -1, np.float32)
-    rows[picture, _ranks(counts)] = found
+    rows[picture, _ranks(counts)] = np.concatenate(parts, axis=1, dtype=np.float32)
     return torch.from_numpy(rows)
 
 
@@ -189,21 +225,40 @@ def detect_fixed(probabilities: Tensor, offsets: Tensor, anchors: Tensor, rule: 
 
     Can be exported (torch.export, torch.onnx with dynamo); the batch may be dynamic.
     """
-    scores, classes = probabilities[..., 1:].max(dim=2)
+
+    def boxes_of(order: Tensor | None) -> Tensor:
+        if order is None:
+            return decode(anchors, offsets, rule.variances, rule.clip)
+        return decode(anchors[order], _gathered(offsets, order), rule.variances, rule.clip)
+
+    return _fixed(probabilities[..., 1:], boxes_of, rule)
+
+
+def detect_scored_fixed(scores: Tensor, boxes: Tensor, rule: Rule) -> Tensor:
+    """``detect_scored`` with shapes that depend on shapes alone, as ``detect_fixed``."""
+    return _fixed(scores, lambda order: boxes if order is None else _gathered(boxes, order), rule)
+
+
+def _fixed(each: Tensor, boxes_of: Callable[[Tensor | None], Tensor], rule: Rule) -> Tensor:
+    """Rows from scores [B, A, C]; ``boxes_of`` gives the boxes of anchors int64 [B, K], or of all (None)."""
+    scores, classes = each.max(dim=2)
     scores = torch.where(scores >= rule.score_threshold, scores, -1.0)
     if not rule.suppresses:
-        boxes = decode(anchors, offsets, rule.variances, rule.clip)
-        return _rows(torch.where(scores >= 0, classes, -1), scores, boxes)
+        return _rows(torch.where(scores >= 0, classes, -1), scores, boxes_of(None))
     keep = min(rule.nms_topk, scores.shape[1]) if rule.nms_topk > 0 else scores.shape[1]
     scores, order = _first(scores, keep)
     classes = classes.gather(1, order)
-    chosen = offsets.gather(1, order[..., None].expand(-1, -1, 4))
-    boxes = decode(anchors[order], chosen, rule.variances, rule.clip)
+    boxes = boxes_of(order)
     beats = (overlap_matrix(boxes, boxes) >= rule.nms_threshold).triu(1)
     if not rule.across_classes:
         beats = beats & (classes[:, :, None] == classes[:, None, :])
     stays = _settle(scores >= 0, beats.to(scores.dtype))
     return _rows(torch.where(stays, classes, -1), scores, boxes)
+
+
+def _gathered(rows: Tensor, order: Tensor) -> Tensor:
+    """Rows [B, A, 4] of anchors int64 [B, K]: [B, K, 4]."""
+    return rows.gather(1, order[..., None].expand(-1, -1, 4))
 
 
 def _rows(classes: Tensor, scores: Tensor, boxes: Tensor) -> Tensor:

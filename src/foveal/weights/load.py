@@ -16,6 +16,18 @@ from foveal.models.vgg import VggReduced
 from foveal.weights.find import Weights
 from foveal.weights.identify import hint_of, lite0_names
 
+SSD_HEAD = ("extras.", "class_heads.", "box_heads.", "scale")
+PYRAMID_HEAD = (
+    "lateral.",
+    "further.",
+    "finer.",
+    "halved.",
+    "coarser.",
+    "class_tower.",
+    "box_tower.",
+    "classes.",
+    "sides.",
+)
 FC6, FC7 = 4096 * 512 * 7 * 7, 4096 * 4096  # numbers in the weights of VGG-16's first two fully connected layers
 
 
@@ -209,7 +221,7 @@ def _summary(taken: int, new: tuple[str, ...]) -> str:
 
 
 def _is_head(name: str) -> bool:
-    return name.startswith(("extras.", "class_heads.", "box_heads.", "scale"))
+    return name.startswith((*SSD_HEAD, *PYRAMID_HEAD))
 
 
 def _shape(tensor: Tensor) -> str:
