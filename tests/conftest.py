@@ -104,10 +104,22 @@ class Bucket:
 
 
 _SERVER = """
-import sys
+import json, sys
+from collections import Counter
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
+answer, ranges = server._server.app, Counter()
+def counted(environ, start_response):
+    if environ["PATH_INFO"] == "/ranges-asked-for":  # how often each, since this was asked
+        told = json.dumps(ranges).encode()
+        ranges.clear()
+        start_response("200 OK", [("Content-Length", str(len(told)))])
+        return [told]
+    if environ["REQUEST_METHOD"] == "GET" and "HTTP_RANGE" in environ:
+        ranges[environ["PATH_INFO"] + " " + environ["HTTP_RANGE"]] += 1
+    return answer(environ, start_response)
+server._server.app = counted
 print("http://%s:%s" % server.get_host_and_port(), flush=True)
 sys.stdin.read()
 """

@@ -115,6 +115,10 @@ def test_modern_leaves_open_what_the_data_decides_and_teaches_by_empty_pictures(
         ("label_width", "600", 600),
         ("use_pretrained_model", "True", True),
         ("negatives_per_empty_picture", "0", 0),
+        ("head", "pyramid", "pyramid"),
+        ("mosaic", "0.5", 0.5),
+        ("multi_scale", "0.25", 0.25),
+        ("class_weights", "auto", "auto"),
         ("ap_form", "11-point", "11-point"),
         ("precision_dtype", "float16", "float16"),
     ],
@@ -193,7 +197,7 @@ SQUARE = "Pictures are forced to a square: set image_shape to its side in pixels
         ),
         ("label_width", "0", f"{INTEGER} 1 and 2147483647 {CAUSE}", "Set label_width to a whole number, 1 or more."),
         ("augmentation_type", "crop", "accepts one of the following: 'ssd', 'none'", None),
-        ("head", "fpn", "accepts one of the following: 'ssd'", None),
+        ("head", "fpn", "accepts one of the following: 'ssd', 'pyramid'", None),
     ],
 )
 def test_a_wrong_value_gets_the_originals_text_and_a_remedy(
@@ -263,11 +267,19 @@ def test_checkpoints_that_never_come_are_refused() -> None:
             "learning_rate=0.1 has no effect: optimizer=adadelta has no learning rate",
         ),
         ({"lr_scheduler_factor": "0.5"}, "lr_scheduler_factor=0.5 has no effect: no lr_scheduler_step is in use"),
-        ({"kv_store": "dist_sync"}, "kv_store=dist_sync has no effect: one machine trains"),
+        ({"kv_store": "dist_sync"}, "kv_store=dist_sync has no effect: processes add up their gradients in every step"),
         ({"resnet": "post"}, "resnet=post has no effect: base_network=vgg-16 is the network"),
         (
             {"flip": "0", "augmentation_type": "none"},
             "flip=False has no effect: augmentation_type=none varies nothing",
+        ),
+        (
+            {"mosaic": "0.5", "augmentation_type": "none"},
+            "mosaic=0.5 has no effect: augmentation_type=none varies nothing",
+        ),
+        (
+            {"negatives_per_empty_picture": "8", "head": "pyramid"},
+            "negatives_per_empty_picture=8 has no effect: with head=pyramid all places learn in all pictures",
         ),
     ],
 )

@@ -36,10 +36,13 @@ FLOORS = {
     "algorithms": 3,
     "artifact": 3,
     "training": 4,
+    "explain": 4,
     "predictor": 4,
     "evaluation": 4,
-    "export": 4,
+    "comparison": 4,
+    "exporting": 4,
     "display": 5,
+    "pages": 5,
     "serving": 5,
     "transform": 5,
     "tuning": 5,
@@ -47,6 +50,7 @@ FLOORS = {
     "service": 6,
     "cli": 7,
     "__init__": 7,
+    "__main__": 8,
 }
 # Rooms that share a floor and lean on one another, each with the reason; never in both directions.
 BESIDE = {
@@ -54,6 +58,11 @@ BESIDE = {
     ("formats", "storage"): "a picture may be an object in a store, fetched when it is read",
     ("weights", "models"): "weights are recognised by the networks they fit",
     ("algorithms", "artifact"): "incremental training takes network and preprocessing from an earlier model",
+    ("exporting", "predictor"): "a graph answers what the predictor answers",
+    ("predictor", "explain"): "a predictor tells where its answers come from",
+    ("tuning", "display"): "each run of a tuning shows its progress in a log of its own",
+    ("comparison", "evaluation"): "comparing is evaluating twice",
+    ("comparison", "predictor"): "and asks predictors",
     ("evaluation", "predictor"): "evaluating is asking a predictor about labelled pictures",
 }
 WITHOUT_TORCH = {

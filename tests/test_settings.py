@@ -58,6 +58,7 @@ LEFT_OPEN = {  # by the recipe modern, to be decided from the data
     "image_shape",
     "learning_rate",
     "mini_batch_size",
+    "multi_label",
     "num_layers",
     "optimizer",
     "use_pretrained_model",
@@ -305,14 +306,14 @@ def test_names_with_an_underscore_in_front_are_sagemakers_own_and_skipped() -> N
             "top_k=5 is not possible with multi_label=1\nLeave one of the two out.",
         ),
         (
-            {"multi_label": "1"},
-            "multi_label=1: multi-label comes with a later version of Foveal\n"
-            "Leave multi_label out, and give each picture one label.",
+            {"multi_label": "1", "class_weights": "auto"},
+            "class_weights=auto is for one label a picture, and multi_label is 1\n"
+            "Set use_weighted_loss=1 instead, which weighs each class of several labels.",
         ),
         (
-            {"use_weighted_loss": "1"},
-            "use_weighted_loss=1: multi-label comes with a later version of Foveal\n"
-            "Leave use_weighted_loss out, and give each picture one label.",
+            {"tta_flip": "1", "flip": "0"},
+            "tta_flip=1 shows the network mirror images, and flip=0 says that pictures may not be mirrored\n"
+            "Leave one of the two out.",
         ),
         (
             {"checkpoint_frequency": "31"},
@@ -344,7 +345,7 @@ def test_settings_that_do_not_go_together_are_refused(given: dict[str, object], 
             {"lr_scheduler_step": "5", "lr_schedule": "cosine"},
             "lr_scheduler_step=5 has no effect: lr_schedule is cosine",
         ),
-        ({"kv_store": "dist_sync"}, "kv_store=dist_sync has no effect: one machine trains"),
+        ({"kv_store": "dist_sync"}, "kv_store=dist_sync has no effect: processes add up their gradients in every step"),
         (
             {"backbone": "mobilenetv3_small_100", "num_layers": "18"},
             "num_layers=18 has no effect: backbone=mobilenetv3_small_100 is the network",
@@ -353,6 +354,7 @@ def test_settings_that_do_not_go_together_are_refused(given: dict[str, object], 
             {"resize": "100"},
             "resize=100 is smaller than a side of image_shape=3,224,224: pictures are enlarged again before the crop",
         ),
+        ({"use_weighted_loss": "1"}, "use_weighted_loss=True has no effect: multi_label is 0"),
         ({"top_k": "5", "num_classes": "5"}, "top_k=5 with num_classes=5 counts every picture as right"),
     ],
 )
@@ -395,9 +397,9 @@ def test_described_defaults_are_read_as_the_defaults(recipe: str) -> None:
 
 def test_stored_settings_of_a_newer_version_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"^stored settings: unknown: mixup\nA newer Foveal wrote them: update Foveal\.$"
+        UserError, match=r"^stored settings: unknown: sharpness\nA newer Foveal wrote them: update Foveal\.$"
     ):
-        ClassificationSettings.from_dict({"mixup": 1})
+        ClassificationSettings.from_dict({"sharpness": 1})
 
 
 def test_stored_settings_are_checked_and_completed() -> None:

@@ -15,12 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from foveal.comparison import compare
     from foveal.display import Display
     from foveal.errors import BadPicture, UserError
     from foveal.evaluation import evaluate
+    from foveal.exporting.export import export
     from foveal.predictor import Prediction, Predictor, load
     from foveal.records import Reading
     from foveal.training.run import Result, train
+    from foveal.tuning.study import tune
 
 __all__ = [
     "BadPicture",
@@ -30,9 +33,12 @@ __all__ = [
     "Reading",
     "Result",
     "UserError",
+    "compare",
     "evaluate",
+    "export",
     "load",
     "train",
+    "tune",
 ]
 
 _HOMES = {
@@ -43,9 +49,12 @@ _HOMES = {
     "Reading": "foveal.records",
     "Result": "foveal.training.run",
     "UserError": "foveal.errors",
+    "compare": "foveal.comparison",
     "evaluate": "foveal.evaluation",
+    "export": "foveal.exporting.export",
     "load": "foveal.predictor",
     "train": "foveal.training.run",
+    "tune": "foveal.tuning.study",
 }
 
 

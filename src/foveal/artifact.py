@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import platform
 import tarfile
 import zlib
@@ -62,6 +63,7 @@ class Artifact:
         metrics: figures of the stored weights on the validation data.
         data: fingerprint and counts of the training data, and how validation data came about.
         thresholds: decision thresholds, where the algorithm has some.
+        calibration: ``temperature``, by which logits are divided, where one was fitted on the validation data.
         epoch: number of the stored epoch, from 1; 0 when training ended before its first validation.
     """
 
@@ -73,6 +75,7 @@ class Artifact:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     epoch: int = 0
 
 
@@ -241,13 +244,16 @@ def _problem(fields: Mapping[str, Any]) -> str:
     missing = [name for name in ("format", *DESCRIBED) if name not in fields]
     if missing:
         return f"it lacks {', '.join(missing)}"
-    kinds = DESCRIBED | {"metrics": dict, "data": dict, "thresholds": dict}
+    kinds = DESCRIBED | {"metrics": dict, "data": dict, "thresholds": dict, "calibration": dict}
     for name, kind in kinds.items():
         value = fields.get(name, kind())
         if not isinstance(value, kind) or (
             isinstance(value, list) and not all(isinstance(each, str) for each in value)
         ):
             return f"{name} is {json.dumps(value)[:80]}"
+    temperature = fields.get("calibration", {}).get("temperature", 1.0)
+    if not isinstance(temperature, float) or not 0 < temperature < math.inf:
+        return f"the temperature is {json.dumps(temperature)[:80]}"
     classes, names = fields["network"].get("num_classes", len(fields["class_names"])), len(fields["class_names"])
     return "" if classes == names else f"it names {names} classes, its network has {classes}"
 

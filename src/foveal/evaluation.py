@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveal.algorithms import classification, detection
 from foveal.algorithms.algorithm import Verdict
-from foveal.data.check import KeptBoxes, check_objects, class_indices
+from foveal.data.check import KeptBoxes, check_objects
+from foveal.data.labels import class_labels, classes_of, labelled
 from foveal.data.loader import Decoder, default_workers
 from foveal.data.recognise import open_data
-from foveal.data.split import split_rows, stratified_split
-from foveal.data.subset import BoxSubset, Subset
+from foveal.data.split import split_labels, split_rows
+from foveal.data.subset import BoxSubset
 from foveal.errors import UserError
 from foveal.predictor import DetectionPredictor, Predictor, load
 from foveal.records import BoxSource, Dataset, Source
@@ -22,9 +24,18 @@ from foveal.records import BoxSource, Dataset, Source
 
 @dataclass(frozen=True)
 class Judged:
-    """``split`` is the part of the data that was judged on; ``said`` tells how it was chosen."""
+    """What a model is worth, and what it answered.
+
+    Attributes:
+        verdict: the figures.
+        answers: of each picture that could be read; their ``rows`` are those of ``pictures``.
+        pictures: what was judged on, with labels in the model's classes.
+        split: the part of the data that it is. said: how that was chosen.
+    """
 
     verdict: Verdict
+    answers: classification.Answers | detection.Answers
+    pictures: Source
     split: str
     said: tuple[str, ...]
 
@@ -60,26 +71,55 @@ def evaluate(
         raise UserError(f"the {chosen} split holds no picture", source.origin, "Choose another --split.")
     workers = default_workers() if workers is None else workers
     if isinstance(model, DetectionPredictor):
-        verdict = _judge_boxes(model, source, dataset, workers)
-    else:
-        verdict = _judge_classes(model, source, dataset, workers, top_k)
-    return Judged(verdict, chosen, tuple(said))
+        return Judged(*_judge_boxes(model, source, dataset, workers), chosen, tuple(said))
+    return Judged(*_judge_classes(model, source, dataset, workers, top_k), chosen, tuple(said))
 
 
-def _judge_classes(predictor: Predictor, source: Source, dataset: Dataset, workers: int, top_k: int | None) -> Verdict:
-    names = predictor.class_names
-    indices, left_out = class_indices(source, None, dataset.class_names if dataset.named else None, gaps_allowed=True)
-    numbers = _numbers(predictor, dataset, source, np.unique(indices))
-    if numbers is not None:
-        indices = numbers[indices]
-    pictures = Subset(source, np.arange(len(source), dtype=np.int64), indices.tolist())
-    top_k = top_k or predictor.artifact.settings.get("top_k")
+def _judge_classes(
+    predictor: Predictor, source: Source, dataset: Dataset, workers: int, top_k: int | None
+) -> tuple[Verdict, classification.Answers, Source]:
+    """At the temperature and the thresholds that training found on its validation data."""
+    names, several = predictor.class_names, predictor.several
+    labels, left_out = class_labels(
+        source, several, None, dataset.class_names if dataset.named else None, gaps_allowed=True
+    )
+    labels = _in_the_models_numbers(predictor, dataset, source, labels)
+    pictures = labelled(source, np.arange(len(source), dtype=np.int64), labels)
+    settings = predictor.artifact.settings
+    if several and top_k is not None:
+        raise UserError("top_k is for one label a picture, and this model gives several", "top_k", "Leave it out.")
+    judging = classification.Judging(
+        names,
+        several,
+        None if several else top_k or settings.get("top_k"),
+        temperature=predictor.temperature,
+        thresholds=predictor.thresholds if several else None,
+        objective="mAP" if several and settings.get("recipe") == "modern" else "accuracy",
+    )
     asked = classification.ask(predictor.network, Decoder(pictures, predictor.rule.channels), predictor.rule, workers)
-    found = classification.verdict(classification.collect(asked, len(names)), names, top_k)
-    return Verdict(found.objective, found.figures, found.details, tuple(left_out) + tuple(found.bad))
+    answers = classification.collect(asked, len(names), several)
+    found = classification.verdict(answers, judging)
+    return replace(found, bad=(*left_out, *found.bad)), answers, pictures
 
 
-def _judge_boxes(predictor: DetectionPredictor, source: Source, dataset: Dataset, workers: int) -> Verdict:
+def _in_the_models_numbers(
+    predictor: Predictor, dataset: Dataset, source: Source, labels: NDArray[Any]
+) -> NDArray[Any]:
+    """Labels of the data, one or several a picture, as those of the model. Raises UserError for unknown classes."""
+    count = len(predictor.class_names)
+    numbers = _numbers(predictor, dataset, source, np.unique(classes_of(labels)))
+    if labels.ndim == 1:
+        return labels if numbers is None else numbers[labels]
+    numbers = np.arange(min(count, labels.shape[1])) if numbers is None else numbers
+    known = np.flatnonzero(numbers >= 0)  # the others do not occur
+    rows = np.zeros((len(labels), count), np.float32)
+    rows[:, numbers[known]] = labels[:, known]
+    return rows
+
+
+def _judge_boxes(
+    predictor: DetectionPredictor, source: Source, dataset: Dataset, workers: int
+) -> tuple[Verdict, detection.Answers, Source]:
     """Precision, recall and false alarms are counted at the confidences that training chose on its validation data."""
     assert isinstance(source, BoxSource), "data opened for boxes"
     names = dataset.class_names if dataset.named else None
@@ -92,9 +132,9 @@ def _judge_boxes(predictor: DetectionPredictor, source: Source, dataset: Dataset
     settings = predictor.artifact.settings
     chosen = predictor.thresholds or None
     judging = detection.Judging(predictor.class_names, settings["overlap_threshold"], settings["ap_form"], chosen)
-    found = detection.verdict(detection.collect(asked), judging)
-    bad = (*checked.left_out, *found.bad)
-    return Verdict(found.objective, found.figures, found.details, bad, found.thresholds)
+    answers = detection.collect(asked)
+    found = detection.verdict(answers, judging)
+    return replace(found, bad=(*checked.left_out, *found.bad)), answers, pictures
 
 
 def _numbers(
@@ -147,7 +187,8 @@ def _pick(
                 dataset.train.origin,
                 "Give the training data as it was, or --split all.",
             )
-        part = _part(dataset, data["validation_fraction"], data["seed"], split)
+        several = isinstance(predictor, Predictor) and predictor.several
+        part = _part(dataset, several, data["validation_fraction"], data["seed"], split)
         said.append(f"the {len(part):,} pictures that training {'set aside' if split == 'validation' else 'used'}")
         return part, split, said
     source = parts[split]
@@ -159,7 +200,7 @@ def _pick(
     return source, split, said
 
 
-def _part(dataset: Dataset, fraction: float, seed: int, split: str) -> Source:
+def _part(dataset: Dataset, several: bool, fraction: float, seed: int, split: str) -> Source:
     """The pictures that training set aside (split ``validation``), or those that it used."""
     train = dataset.train
     which = 1 if split == "validation" else 0
@@ -167,6 +208,5 @@ def _part(dataset: Dataset, fraction: float, seed: int, split: str) -> Source:
     if isinstance(train, BoxSource):
         rows = split_rows(train, fraction, seed)[which]
         return BoxSubset(train, rows, KeptBoxes(train, rows))
-    indices, _ = class_indices(train, None, names, gaps_allowed=True)
-    rows = stratified_split(indices, fraction, seed, train.groups)[which]
-    return Subset(train, rows, indices[rows].tolist())
+    labels, _ = class_labels(train, several, None, names, gaps_allowed=True)
+    return labelled(train, split_labels(labels, fraction, seed, train.groups)[which], labels)

@@ -429,7 +429,7 @@ CASES = [
     Case("bound that is left out", f"{SHAPES} --validation-fraction 1"),
     Case("kind that the depth does not have", f"{SHAPES} --resnet post"),
     Case("checkpoints rarer than epochs", f"{SHAPES} --checkpoint-frequency 5"),
-    Case("multi-label", f"{SHAPES} --set multi_label=1"),
+    Case("several labels and the k likeliest", f"{SHAPES} --multi-label 1 --top-k 5"),
     Case("no pair", f"{SHAPES} --set num_layers:18"),
     Case("option as a hyperparameter", f"{SHAPES} --set model=run"),
     Case("empty path", "train ''"),

@@ -20,8 +20,11 @@ COMMANDS = {
     "pack": "Turn labelled pictures into RecordIO files.",
     "convert": "Turn labelled pictures of one form into another.",
     "train": "Train a classifier on labelled pictures.",
+    "tune": "Search the settings that are best for labelled pictures.",
     "evaluate": "Judge a trained model on labelled pictures.",
+    "compare": "Judge two trained models on the same pictures.",
     "predict": "Ask a trained model about pictures.",
+    "export": "Write a trained model as a graph for other engines (ONNX, OpenVINO).",
     "check": "Say what is wrong with labelled pictures.",
     "inspect": "Tell what a file or folder is.",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -20,6 +20,7 @@ from foveal.progress import plain
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from foveal.explain import Explained
     from foveal.predictor import Detected, DetectionPredictor, Prediction, Predictor
 
 
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @click.option("--draw", type=NEW_PATH, help="Write pictures with their labels or boxes drawn into this folder.")
+@click.option("--explain", type=NEW_PATH, metavar="DIR", help="Write heat maps: where each label or box comes from.")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help='Classifier: answer "none" below this probability. Detector: objects of at least this confidence; left out:'
-    " each class's best by F1, as found in training; 0: all.",
+    help='Classifier: answer "none" below this probability. Several labels a picture, or a detector: those of at least'
+    " this probability; left out: each class's best by F1, as found in training; 0: all.",
 )
 @click.option("--top-k", type=click.IntRange(1), help="Classifier: how many classes to show. [3]")
 @click.option("--embed", is_flag=True, help="Classifier: JSON lines with the picture's features (length 1) instead.")
@@ -46,6 +48,7 @@ def command(
     pictures: tuple[str, ...],
     as_json: bool,
     draw: Path | None,
+    explain: Path | None,
     min_score: float | None,
     top_k: int | None,
     embed: bool,
@@ -62,31 +65,65 @@ def command(
     foveal predict foveal-runs/photos new.jpg
     foveal predict model.tar.gz folder/ 'more/*.png' --json > answers.jsonl
     foveal predict model.tar.gz folder/ --min-score 0.8 --draw drawn/
-    foveal predict detector.tar.gz folder/ --class person --draw drawn/
+    foveal predict detector.tar.gz folder/ --class person --draw drawn/ --explain heat/
     foveal predict detector.tar.gz folder/ --min-score 0 --coco results.json
     curl -s https://example.org/cat.jpg | foveal predict model.tar.gz -
 
-    A classifier's JSON has label, score and top; a detector's has prediction, a list of [class, score, xmin, ymin,
-    xmax, ymax] with fractions of the picture's sides. A picture that cannot be read is named on standard error; the
-    exit status is then 1.
+    A classifier's JSON has label, score and top, and labels where a picture may have several; a detector's has
+    prediction, a list of [class, score, xmin, ymin, xmax, ymax] with fractions of the picture's sides. A picture that
+    cannot be read is named on standard error; the exit status is then 1.
     """
     from foveal.predictor import Predictor, load
 
     files = find_pictures(pictures)
+    if explain is not None and "-" in files:
+        raise UserError("standard input has no name to write heat maps by", "--explain", "Give the picture as a file.")
     predictor = load(model, device=device, epoch=epoch)
     _refuse(model, isinstance(predictor, Predictor), coco, top_k=top_k, embed=embed, classes=classes, coco_ids=coco_ids)
-    for folder, option in ((draw, "--draw"), (coco and coco.parent, "--coco")):
+    for folder, option in ((draw, "--draw"), (explain, "--explain"), (coco and coco.parent, "--coco")):
         _make(folder, option)
     if isinstance(predictor, Predictor):
         if embed:
             unreadable = _embed(predictor, files)
         else:
-            unreadable = _classify(predictor, files, as_json, draw, min_score or 0.0, top_k or 3)
+            unreadable = _classify(predictor, files, as_json, draw, min_score, top_k or 3)
     else:
         unreadable = _detect(predictor, files, as_json, draw, min_score, classes, coco, coco_ids)
+    if explain is not None:
+        _explain(predictor, files, explain, min_score, classes)
     if unreadable:
         say_warning(f"{unreadable} of {len(files)} pictures could not be read")
         sys.exit(1)
+
+
+def _explain(
+    predictor: Predictor | DetectionPredictor,
+    files: list[str],
+    folder: Path,
+    min_score: float | None,
+    classes: tuple[str, ...],
+) -> None:
+    """Write a sheet of heat maps for each picture that can be read."""
+    from foveal.errors import BadPicture
+    from foveal.pages.heat import SIDE
+    from foveal.predictor import Predictor
+    from foveal.progress import track
+
+    for file in track(files, len(files), "explaining"):
+        try:
+            if isinstance(predictor, Predictor):
+                explained = predictor.explain(file, min_score=min_score, longest=SIDE)
+            else:
+                explained = predictor.explain(file, min_score=min_score, classes=classes or None, longest=SIDE)
+        except BadPicture:
+            continue  # named already
+        _draw(file, partial(_sheet, explained), folder)
+
+
+def _sheet(explained: list[Explained], image: Any) -> Image:
+    from foveal.pages.heat import heat_sheet
+
+    return heat_sheet(image, explained)
 
 
 def _make(folder: Path | None, option: str) -> None:
@@ -139,16 +176,25 @@ def _embed(predictor: Predictor, files: list[str]) -> int:
 
 
 def _classify(
-    predictor: Predictor, files: list[str], as_json: bool, draw: Path | None, min_score: float, top_k: int
+    predictor: Predictor, files: list[str], as_json: bool, draw: Path | None, min_score: float | None, top_k: int
 ) -> int:
+    names = predictor.class_names
+
     def drawn(answer: Prediction, image: Any) -> Image:
         from foveal.draw import draw_label
 
-        label = answer.label if answer.label is not None else "none"
-        return draw_label(image, [f"{label}\t{answer.score:.1%}"])
+        return draw_label(image, [f"{label}\t{score:.1%}" for label, score in _told(answer, names)])
+
+    def fields(name: str, answer: Prediction) -> dict[str, Any]:
+        return _fields(name, answer) | (
+            {"labels": _scored(_told(answer, names)) if answer.labels else []} if predictor.several else {}
+        )
+
+    def row(name: str, answer: Prediction, width: int) -> str:
+        return _labels_row(name, answer, width, names) if predictor.several else _row(name, answer, width)
 
     answers = predictor.stream(_progress(files), top_k=top_k, min_score=min_score)
-    return _tell(files, answers, _fields if as_json else None, _row, draw, drawn)
+    return _tell(files, answers, fields if as_json else None, row, draw, drawn)
 
 
 def _detect(
@@ -173,7 +219,8 @@ def _detect(
         return draw_boxes(image, answer.found, predictor.class_names)
 
     def answers() -> Iterator[Any]:
-        for answer in predictor.stream(_progress(files), min_score=min_score, classes=classes or None):
+        shown = predictor.stream(_progress(files), min_score=min_score, classes=classes or None, watch=_tiles)
+        for answer in shown:
             if coco is not None and isinstance(answer, Detected):
                 found.append((answer.picture, answer.found))
             yield answer
@@ -249,10 +296,24 @@ def _progress(files: list[str]) -> Iterator[Any]:
     return track(_given(files), len(files), "predicting", quiet=len(files) < 100 or sys.stdout.isatty())
 
 
+def _tiles(name: str, tiles: list[Any]) -> Iterator[Any]:
+    """The tiles of a picture, and how far they are where it is a large one."""
+    from foveal.progress import track
+
+    few = len(tiles) < 100
+    return track(tiles, len(tiles), f"tiles of {plain(name)}", quiet=few or sys.stdout.isatty())
+
+
 def _name(name: str, files: list[str]) -> str:
     if name == "-":
         return "standard input"
     return "standard input" if name.startswith("picture ") and "-" in files else name
+
+
+def _told(answer: Prediction, names: tuple[str, ...]) -> list[tuple[str, float]]:
+    """The labels of an answer with their probabilities, or ``none`` with that of the likeliest class."""
+    told = [(label, float(answer.probabilities[names.index(label)])) for label in answer.labels]
+    return told or [("none", answer.score)]
 
 
 def _fields(name: str, answer: Prediction) -> dict[str, Any]:
@@ -261,14 +322,24 @@ def _fields(name: str, answer: Prediction) -> dict[str, Any]:
         "label": answer.label if answer.label is not None else "none",
         "index": answer.index,
         "score": round(answer.score, 7),
-        "top": [{"label": label, "score": round(score, 7)} for label, score in answer.top],
+        "top": _scored(answer.top),
     }
+
+
+def _scored(labels: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"label": label, "score": round(score, 7)} for label, score in labels]
 
 
 def _row(name: str, answer: Prediction, width: int) -> str:
     label = answer.label if answer.label is not None else "none"
     others = "   ".join(f"{label} {score:.1%}" for label, score in answer.top[0 if answer.label is None else 1 :])
     return f"{name:<{width}}  {label}  {answer.score:.1%}" + (f"   ({others})" if others else "")
+
+
+def _labels_row(name: str, answer: Prediction, width: int, names: tuple[str, ...]) -> str:
+    told = "   ".join(f"{label} {score:.1%}" for label, score in _told(answer, names))
+    others = "   ".join(f"{label} {score:.1%}" for label, score in answer.top if label not in answer.labels)
+    return f"{name:<{width}}  {told}" + (f"   ({others})" if others else "")
 
 
 def _boxes_fields(name: str, answer: Detected) -> dict[str, Any]:

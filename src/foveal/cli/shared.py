@@ -23,6 +23,7 @@ FORMS = (
     "recordio", "lst", "folder", "csv", "manifest", "imagefolder", "webdataset", "coco", "voc", "yolo",
     "sagemaker-json", "boxes",
 )  # fmt: skip
+PAGE = "index.html"  # of a report
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +23,12 @@ NO_SETTINGS = frozenset(
     " listeners".split()
 )
 """What ``foveal.training.run.train`` takes besides the recipe and the settings."""
-NOT_OFFERED = ("recipe", "multi_label", "use_weighted_loss")
+NOT_OFFERED = ("recipe",)  # it has an option of its own
 ALGORITHMS = {"image-classification": "Classes", "object-detection": "Objects"}
 STOPPED = {"SIGINT": 130, "SIGTERM": 143}  # exit status of a run that was stopped, as shells give it
 
 
-def _settings_options(command: Any) -> Any:
+def settings_options(command: Any) -> Any:
     """An option for every hyperparameter of either algorithm; values stay strings and are checked by the tables."""
     tables = {name: {row.name: row for row in describe_settings("modern", algorithm=name)} for name in ALGORITHMS}
     names = dict.fromkeys(name for table in tables.values() for name in table if name not in NOT_OFFERED)
@@ -64,7 +66,7 @@ def _help(rows: dict[str, Described]) -> str:
 @click.option("--tensorboard", type=NEW_PATH, help="Also write TensorBoard files into this folder.")
 @click.option("--sagemaker-log", is_flag=True, help="Print the log lines of SageMaker's algorithm to standard output.")
 @data_options
-@_settings_options
+@settings_options
 def command(
     data: Path,
     output: Path | None,
@@ -103,44 +105,57 @@ def command(
     """
     from foveal.container.log_lines import original_log
     from foveal.display import Display
+    from foveal.training.ranks import ToldByAnother, ranks_of
     from foveal.training.run import train
 
     given: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
-    given |= _pairs(pairs)
+    given |= given_pairs(pairs)
     recipe = str(given.pop("recipe", recipe))
     if sagemaker_log:
         given.setdefault("log_steps", 1)  # so that batches 20, 40, ... are among those reported
-    with Display() as display:
-        listeners: list[Any] = [display]
-        if sagemaker_log:
-            listeners.append(original_log())
-        result = train(
-            data,
-            output,
-            algorithm=algorithm,
-            recipe=recipe,
-            validation=validation,
-            test=test,
-            model=model,
-            form=form,
-            file_column=file_column,
-            label_column=label_column,
-            root=root,
-            reading=reading,
-            tensorboard_folder=tensorboard,
-            listeners=listeners,
-            **given,
-        )
+    tells = ranks_of(os.environ).first  # of several processes, one alone
+    try:
+        with Display() if tells else nullcontext() as display:
+            listeners: list[Any] = [each for each in (display, original_log() if sagemaker_log else None) if each]
+            result = train(
+                data,
+                output,
+                algorithm=algorithm,
+                recipe=recipe,
+                validation=validation,
+                test=test,
+                model=model,
+                form=form,
+                file_column=file_column,
+                label_column=label_column,
+                root=root,
+                reading=reading,
+                tensorboard_folder=tensorboard,
+                listeners=listeners,
+                **given,
+            )
+    except ToldByAnother:
+        sys.exit(2)
     out = Path(result.model).parent
     if result.stopped in STOPPED:
-        click.echo(f"To go on: {shlex.join(['foveal', *sys.argv[1:]])}", err=True)
+        if tells:
+            click.echo(f"To go on: {shlex.join([*_started_by(), *sys.argv[1:]])}", err=True)
         sys.exit(STOPPED[result.stopped])
+    if not tells:
+        return
     click.echo(f"Ask it:   {shlex.join(['foveal', 'predict', str(out), 'PICTURE'])}", err=True)
     judged = test or (validation if validation is not None else data)
     click.echo(f"Judge it: {shlex.join(['foveal', 'evaluate', str(out), as_written(judged)])}", err=True)
 
 
-def _pairs(pairs: tuple[str, ...]) -> dict[str, object]:
+def _started_by() -> list[str]:
+    """How the command was started; of several machines, on this one."""
+    beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return ["foveal"] if beside == "1" else ["torchrun", "--nproc-per-node", beside, "-m", "foveal"]
+
+
+def given_pairs(pairs: tuple[str, ...]) -> dict[str, object]:
+    """What ``--set NAME=VALUE`` gives."""
     given: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

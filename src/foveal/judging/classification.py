@@ -37,6 +37,7 @@ class ClassificationJudgement:
         accuracy, log_loss, calibration_error, macro_f1: see ``foveal.metrics``.
         top_k: the k asked for, and top_k_accuracy; both None when not asked for.
         classes: precision, recall, F1 and support of each class.
+        calibration_error_before: the same without the temperature; None where there is none.
         confusion: int64 [m, 3], the cells of the confusion matrix that are not 0: (label, predicted, count).
         reliability: how often it was right, by how sure it was.
     """
@@ -48,6 +49,7 @@ class ClassificationJudgement:
     top_k_accuracy: float | None
     log_loss: float
     calibration_error: float
+    calibration_error_before: float | None
     macro_f1: float
     classes: ClassScores
     confusion: NDArray[np.int64]
@@ -77,7 +79,7 @@ class ClassificationJudgement:
             "mixed_up": [
                 {"label": label, "predicted": given, "count": count} for label, given, count in self.mixed_up()
             ],
-            "reliability": _reliability_rows(self.reliability),
+            "reliability": reliability_rows(self.reliability),
         }
 
 
@@ -86,6 +88,7 @@ def judge_classification(
     labels: NDArray[np.int64],
     class_names: Sequence[str],
     top_k: int | None = None,
+    before: NDArray[np.float32] | None = None,
 ) -> ClassificationJudgement:
     """Judge single-label predictions.
 
@@ -94,6 +97,7 @@ def judge_classification(
         labels: int64 [n], 0..C-1.
         class_names: C names in label order.
         top_k: also find the share of labels among the k most probable classes.
+        before: float32 [n, C], the probabilities without a temperature, to compare.
 
     Raises:
         UserError: no picture, a label outside 0..C-1, or a probability that is not finite.
@@ -102,10 +106,9 @@ def judge_classification(
     assert probabilities.shape == (len(labels), num_classes), (probabilities.shape, labels.shape, num_classes)
     _check(labels, num_classes)
     predicted = predictions(probabilities)
-    confidence = probabilities[np.arange(len(labels)), predicted]
-    _check_finite(confidence)
+    check_finite(probabilities[np.arange(len(labels)), predicted])  # argmax takes the first NaN of a row
     classes = class_scores(predicted, labels, num_classes)
-    curve = reliability_curve(confidence, predicted == labels)
+    curve = _curve(probabilities, labels)
     return ClassificationJudgement(
         count=len(labels),
         class_names=tuple(class_names),
@@ -114,6 +117,7 @@ def judge_classification(
         top_k_accuracy=None if top_k is None else top_k_accuracy(probabilities, labels, top_k),
         log_loss=log_loss(probabilities, labels),
         calibration_error=calibration_error(curve),
+        calibration_error_before=None if before is None else calibration_error(_curve(before, labels)),
         macro_f1=macro_f1(classes),
         classes=classes,
         confusion=confusion_cells(predicted, labels, num_classes),
@@ -129,7 +133,14 @@ def classification_figures(judgement: ClassificationJudgement) -> dict[str, floa
     found["macro_f1"] = judgement.macro_f1
     found["log_loss"] = judgement.log_loss
     found["calibration_error"] = judgement.calibration_error
+    if judgement.calibration_error_before is not None:
+        found["calibration_error_before"] = judgement.calibration_error_before
     return found
+
+
+def _curve(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> ReliabilityCurve:
+    predicted = predictions(probabilities)
+    return reliability_curve(probabilities[np.arange(len(labels)), predicted], predicted == labels)
 
 
 def _check(labels: NDArray[np.int64], num_classes: int) -> None:
@@ -145,8 +156,8 @@ def _check(labels: NDArray[np.int64], num_classes: int) -> None:
         )
 
 
-def _check_finite(confidence: NDArray[np.float32]) -> None:
-    # argmax takes the first NaN of a row, so the confidence shows every row that has one
+def check_finite(confidence: NDArray[np.float32]) -> None:
+    """Raises UserError where the highest probability of a picture (float32 [n]) is not finite: NaN is the highest."""
     broken = np.flatnonzero(~np.isfinite(confidence))
     if len(broken):
         raise UserError(
@@ -165,8 +176,8 @@ def _class_rows(names: Sequence[str], classes: ClassScores) -> list[dict[str, An
     ]
 
 
-def _reliability_rows(curve: ReliabilityCurve) -> list[dict[str, Any]]:
-    """Filled bins only, as an empty one has no mean."""
+def reliability_rows(curve: ReliabilityCurve) -> list[dict[str, Any]]:
+    """The curve as rows: filled bins only, as an empty one has no mean."""
     columns = (curve.upper, curve.confidence, curve.accuracy, curve.count)
     return [
         {"up_to": upper, "confidence": confidence, "accuracy": right, "count": count}

@@ -129,7 +129,7 @@ def judge_detection(
     assert len(truths) == len(found), (len(truths), len(found))
     names = tuple(class_names)
     _check(truths, found, len(names))
-    objects, detected = _objects(truths), _found(found)
+    objects, detected = all_objects(truths), all_found(found)
     matches = match(objects, detected, overlap_threshold, len(names))
     precisions = average_precisions(matches, ap_form)
     in_other_form = average_precisions(matches, "11-point" if ap_form == "area" else "area")
@@ -185,11 +185,11 @@ def _confidences(
 
 
 def _coco(truths: Sequence[Boxes], found: Sequence[Detections], num_classes: int) -> NDArray[np.float64]:
-    in_pixels = _found(found, [truth.size for truth in truths])
-    return coco_by_class(_objects(truths, pixels=True), in_pixels, num_classes)
+    in_pixels = all_found(found, [truth.size for truth in truths])
+    return coco_by_class(all_objects(truths, pixels=True), in_pixels, num_classes)
 
 
-def _objects(truths: Sequence[Boxes], pixels: bool = False) -> Objects:
+def all_objects(truths: Sequence[Boxes], pixels: bool = False) -> Objects:
     """All objects, boxes as fractions or in pixels."""
     assert all(each.unit == "pixel" and each.of == "upright" and each.size for each in truths)
     counts = [len(each.cls) for each in truths]
@@ -204,7 +204,7 @@ def _objects(truths: Sequence[Boxes], pixels: bool = False) -> Objects:
     )
 
 
-def _found(found: Sequence[Detections], sizes: Sequence[tuple[int, int] | None] | None = None) -> Found:
+def all_found(found: Sequence[Detections], sizes: Sequence[tuple[int, int] | None] | None = None) -> Found:
     """All detections, boxes as fractions, or in pixels of pictures of these ``sizes``."""
     counts = [len(each.cls) for each in found]
     boxes = np.concatenate([each.values for each in found]).reshape(-1, 4).astype(np.float64)

@@ -79,9 +79,9 @@ def class_scores(predicted: NDArray[np.int64], labels: NDArray[np.int64], num_cl
     support = np.bincount(labels, minlength=num_classes)
     given = np.bincount(predicted, minlength=num_classes)
     return ClassScores(
-        precision=_share(hits, given),
-        recall=_share(hits, support),
-        f1=_share(2 * hits, support + given),
+        precision=share(hits, given),
+        recall=share(hits, support),
+        f1=share(2 * hits, support + given),
         support=support.astype(np.int64),
         predicted=given.astype(np.int64),
     )
@@ -101,7 +101,8 @@ def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     return float(-np.log(np.clip(own, SMALLEST_PROBABILITY, 1.0)).mean()) + 0.0  # + 0.0: no -0.0
 
 
-def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+def share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``part / whole`` element by element, float64; 0 where ``whole`` is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole), np.float64), where=whole > 0)
 
 

@@ -64,6 +64,7 @@ class Matches:
     Attributes:
         objects, found: as given.
         outcome: int8 [D] of HIT, FALSE and IGNORED: what became of each detection.
+        belongs: int64 [D], the row of ``objects`` that each detection lies on enough to belong to it, else -1.
         ranked: for each of C classes int64 [.], its rows of ``found`` by falling score; of equal scores those of later
             pictures first, within a picture as listed. (So comes out what MXNet 1.9.1 does, sorting twice and turning
             round twice, in short lists; in long ones its order of equal scores is left to chance.)
@@ -72,6 +73,7 @@ class Matches:
     objects: Objects
     found: Found
     outcome: NDArray[np.int8]
+    belongs: NDArray[np.int64]
     ranked: tuple[NDArray[np.int64], ...]
 
     @property
@@ -134,7 +136,8 @@ def match(objects: Objects, found: Found, overlap_threshold: float, num_classes:
     outcome = np.full(len(found.cls), FALSE, np.int8)
     outcome[over[to_ignore]] = IGNORED
     outcome[right[np.unique(nearest[right], return_index=True)[1]]] = HIT  # the first listed of each object
-    return Matches(objects, found, outcome, _ranked(found, num_classes))
+    belongs = np.where(overlap > overlap_threshold, nearest, -1)
+    return Matches(objects, found, outcome, belongs, _ranked(found, num_classes))
 
 
 def average_precisions(matches: Matches, form: ApForm = "area", empty_pictures: bool = False) -> NDArray[np.float64]:
@@ -168,18 +171,23 @@ def average_precisions(matches: Matches, form: ApForm = "area", empty_pictures: 
     return precisions
 
 
-def average_precision(hits: NDArray[np.bool_], expected: int, form: ApForm = "area") -> float:
+def average_precision(
+    hits: NDArray[np.bool_], expected: int, form: ApForm = "area", times: NDArray[np.int64] | None = None
+) -> float:
     """Average precision of ranked detections.
 
     Args:
         hits: bool [k], whether each detection is right, by falling score; k may be 0.
         expected: objects there are; without one the figure is 0.
+        times: int64 [k], how often each detection counts, 0 or more; None: once.
     """
+    if times is not None:
+        hits, times = hits[times > 0], times[times > 0]
     if not len(hits) or not expected:
         return 0.0
-    right = np.cumsum(hits)
+    right = np.cumsum(hits if times is None else hits * times).astype(np.float64)
     recall = right / float(expected)
-    precision = right / np.arange(1.0, len(hits) + 1)
+    precision = right / (np.arange(1.0, len(hits) + 1) if times is None else np.cumsum(times))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if form == "area":
         return float((np.diff(recall, prepend=0.0) * envelope).sum())

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from foveal.mxnet.fill import fill
+from foveal.mxnet.freeze import matching
 
 FIXED_GAMMA = "arg:bn_data_gamma"  # stored with any value, read as 1 (fix_gamma), so it has no place in our network
 _LAYERS = {"bn_data": "bn_data", "conv1": "conv0", "bn1": "bn0", "norm": "bn1", "fc": "fc1"}
@@ -66,3 +67,22 @@ def load_mxnet(body: nn.Module, arrays: Mapping[str, NDArray[Any]], origin: str 
     """
     names = mxnet_names(body.state_dict())
     fill(body, names, arrays, (FIXED_GAMMA,), origin, "num_layers, image_shape and num_classes")
+
+
+def frozen_names(network: nn.Module, named: bool, pattern: str) -> tuple[str, ...]:
+    """Names of the parameters of a classifier that ``freeze_layer_pattern`` keeps from learning.
+
+    Args:
+        network: a ``ClassificationNetwork``.
+        named: whether its body is one of our ResNets, which have the original's names.
+        pattern: a regular expression, matched from the start of the original's name (``stage1_unit1_conv1_weight``), of
+            ours (``body.layer1.0.conv1.weight``), and of ours without ``body.``.
+
+    Raises:
+        UserError: when it is no regular expression.
+    """
+    calls = {}
+    for name, _ in network.named_parameters():
+        inner = name.removeprefix("body.")
+        calls[name] = (mxnet_name(inner).removeprefix("arg:") if named else "", name, inner)
+    return matching(calls, pattern)

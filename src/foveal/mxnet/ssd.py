@@ -10,26 +10,26 @@ body.class_heads.0.weight                     arg:relu4_3_cls_pred_conv_weight  
 body.box_heads.2.bias                         arg:multi_feat_2_conv_3x3_relu_loc_pred_conv_bias
 
 ``post`` ResNets, which the original has not, get the names that their layers would have there. Networks of timm's have
-none in their backbones, nor in the normalisations that follow them.
+none in their backbones, nor in the normalisations that follow them; detectors with a pyramid have none at all.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import nn
 
-from foveal.errors import UserError
 from foveal.mxnet import resnet
 from foveal.mxnet.fill import fill
+from foveal.mxnet.freeze import matching
 
 BACKBONE = "body.backbone."
 VGG_SOURCES = ("relu4_3", "relu7")
 RESNET_SOURCES = ("_plus12", "_plus15")
 NORMS = "body.norms."
+PYRAMID = "body.lateral."
 OTHER_SOURCES = ("stride8", "stride16", "stride32")  # of timm's networks, which the original has not
 # torchvision's numbers of VGG's convolutions, and the original's names.
 VGG_LAYERS = {
@@ -56,6 +56,8 @@ def mxnet_names(names: Iterable[str]) -> dict[str, str]:
     normalises their maps.
     """
     names = list(names)
+    if any(name.startswith(PYRAMID) for name in names):
+        return {}
     vgg = f"{BACKBONE}fc6.weight" in names
     # timm's ResNets have names like ours, and a map more of their own.
     ours = vgg or _count(names, "body.class_heads.") - _count(names, "body.extras.") == len(RESNET_SOURCES)
@@ -122,20 +124,10 @@ def frozen_names(detector: nn.Module, pattern: str) -> tuple[str, ...]:
     Raises:
         UserError: when it is no regular expression.
     """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UserError(
-            f"{pattern!r} is no regular expression: {error}",
-            "freeze_layer_pattern",
-            "Write it as Python's `re` takes it, e.g. ^(conv1_|conv2_).*",
-            "freeze_layer_pattern",
-        ) from error
     ours = [name for name, _ in detector.named_parameters()]
     theirs = mxnet_names(ours)
-    found = []
+    calls = {}
     for name in ours:
-        calls = (theirs.get(name, "").removeprefix("arg:"), name, name.removeprefix("body."))
-        if any(call and expression.match(call) for call in (*calls, name.removeprefix(BACKBONE))):
-            found.append(name)
-    return tuple(found)
+        inner = (name.removeprefix("body."), name.removeprefix(BACKBONE))
+        calls[name] = (theirs.get(name, "").removeprefix("arg:"), name, *inner)
+    return matching(calls, pattern)

@@ -8,9 +8,19 @@ pictures, weights and device before training; a few settings are None in both co
 
 from __future__ import annotations
 
-from foveal.settings.classification import SMALL_DEPTHS, ClassificationSettings
+from foveal.settings.classification import SMALL_DEPTHS, ClassificationSettings, refuse_together
 from foveal.settings.detection import SMALLEST_SIDE, DetectionSettings
-from foveal.settings.parsing import NAMES, TABLES, Described, Parsed, defaults, describe_settings, parse_settings
+from foveal.settings.parsing import (
+    NAMES,
+    TABLES,
+    Described,
+    Parsed,
+    defaults,
+    describe_settings,
+    parse_settings,
+    read_setting,
+    setting_kind,
+)
 from foveal.settings.table import EMA_AUTO, MODERN, ORIGINAL, REQUIRED, Settings
 
 __all__ = [
@@ -30,4 +40,7 @@ __all__ = [
     "defaults",
     "describe_settings",
     "parse_settings",
+    "read_setting",
+    "refuse_together",
+    "setting_kind",
 ]

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from foveal.kinds import choice, flag, network_name, number, pattern, side, whole
+from foveal.kinds import LARGEST_SIDE, choice, flag, network_name, number, pattern, side, whole
 from foveal.settings.table import Settings, idle_lines, ours, refuse_idle_checkpoints, shared_rules, shown, theirs
 
 SMALLEST_SIDE = 300  # pixels; below it SSD's last layers have no room
+SMALLEST_TILE = 64  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +57,34 @@ class DetectionSettings(Settings):
         number(0, 1, below=True), 0.0005, "pull of the weights towards zero (sgd, rmsprop, nag, adamw)", modern=None
     )
 
+    loss_shares: Literal["batch", "device"] = ours(
+        choice(ours=("batch", "device")),
+        "batch",
+        "several processes: divide losses by all their anchors, or each by its own",
+    )
     strict: bool = ours(flag(), True, "refuse unknown hyperparameters instead of warning", modern=False)
     resnet: Literal["pre", "post"] | None = ours(
         choice(ours=("pre", "post")), None, "resnet-50 as the original's or torchvision's"
     )
-    head: Literal["ssd"] = ours(choice(ours=("ssd",)), "ssd", "what turns features into boxes")
+    head: Literal["ssd", "pyramid"] = ours(
+        choice(ours=("ssd", "pyramid")), "ssd", "what turns features into boxes: the original's, or a feature pyramid"
+    )
     augmentation_type: str = ours(choice(ours=("ssd", "none")), "ssd", "how training pictures are varied")
     negatives_per_empty_picture: int = ours(
         whole(0), 0, "anchors that a picture without objects teaches not to answer; 0: it teaches nothing", modern=32
+    )
+    mosaic: float = ours(
+        number(0, 1), 0.0, "share of the training pictures that are put together of four; none in the last epochs"
+    )
+    multi_scale: float = ours(
+        number(0, 0.75), 0.0, "train at other sides too, a step each: smaller and larger by up to this share"
+    )
+    tile_size: int | None = ours(
+        whole(SMALLEST_TILE, LARGEST_SIDE), None, "large pictures are cut into squares of so many pixels (tiles)"
+    )
+    tile_overlap: float = ours(number(0, 1, below=True), 0.2, "share of its side by which a tile overlaps the next one")
+    class_weights: Literal["none", "auto"] = ours(
+        choice(ours=("none", "auto")), "none", "auto: objects of each class weigh the same together, however rare"
     )
     ap_form: Literal["area", "11-point"] = ours(
         choice(ours=("area", "11-point")), "area", "average precision as an area, or by 11 points as in VOC 2007"
@@ -92,7 +113,13 @@ def check_detection(settings: DetectionSettings, given: Mapping[str, object], ty
         *shared_rules(settings),
         (adadelta, rated, "optimizer=adadelta has no learning rate"),
         (network not in ("resnet-50", None), ("resnet",), f"base_network={network} is the network"),
-        (settings.augmentation_type == "none", ("flip",), "augmentation_type=none varies nothing"),
+        (settings.tile_size is None, ("tile_overlap",), "without tile_size there are no tiles"),
+        (settings.augmentation_type == "none", ("flip", "mosaic"), "augmentation_type=none varies nothing"),
+        (
+            settings.head == "pyramid",
+            ("negatives_per_empty_picture",),
+            "with head=pyramid all places learn in all pictures",
+        ),
     ]
     side = typed.get("image_shape")
     form = [f"image_shape={shown(side)} is classification's form: read as {settings.image_shape}"]

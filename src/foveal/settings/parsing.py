@@ -11,7 +11,7 @@ from foveal.errors import UserError
 from foveal.kinds import Kind
 from foveal.settings.classification import ClassificationSettings, check_classification
 from foveal.settings.detection import DetectionSettings, check_detection
-from foveal.settings.table import EMA_AUTO, REQUIRED, Settings, column_of, read_value, rows_of, shown
+from foveal.settings.table import EMA_AUTO, MODERN, REQUIRED, Settings, column_of, read_value, rows_of, shown
 
 TABLES: dict[str, type[Settings]] = {table.ALGORITHM: table for table in (ClassificationSettings, DetectionSettings)}
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(name for table in TABLES.values() for name in rows_of(table)))
@@ -110,6 +110,22 @@ def parse_settings(
         warnings.append(f"lr_scheduler_step is given: lr_schedule is step here, not {settings.lr_schedule}")
         settings = replace(settings, lr_schedule="step")
     return Parsed(settings, frozenset(values), (*warnings, *_check(settings, values, wanted)))
+
+
+def setting_kind(algorithm: str, name: str) -> Kind:
+    """What values a setting takes. Raises UserError for a setting that the algorithm has not."""
+    table = TABLES[algorithm]
+    if name not in rows_of(table):
+        near = _guess(table, name, "Did you mean ", "? ")
+        raise UserError(f"{name!r} is no setting of {algorithm}", "", f"{near}docs/settings.md has them all.", name)
+    kind: Kind = rows_of(table)[name].metadata["kind"]
+    return kind
+
+
+def read_setting(algorithm: str, name: str, value: object, recipe: str = MODERN) -> Any:
+    """One value of a setting, from a string or a typed value. Raises UserError for an unknown name, a wrong value."""
+    setting_kind(algorithm, name)
+    return read_value(TABLES[algorithm], name, value, recipe)
 
 
 def _check(settings: Settings, values: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:

@@ -54,7 +54,9 @@ class Settings:
     lr_scheduler_step: tuple[int, ...] | None = theirs(
         epoch_list(), None, "epochs at which the learning rate drops, such as 10,20"
     )
-    mini_batch_size: int | None = theirs(whole(1, 1_000_000), 32, "pictures of one step", modern=None)
+    mini_batch_size: int | None = theirs(
+        whole(1, 1_000_000, auto=True), 32, "pictures of one step; auto: as many as a card's memory holds", modern=None
+    )
     # detection's guide leaves 0 out of the range, and has it in its tuning ranges (reference 1.4)
     momentum: float = theirs(number(0, 1), 0.9, "share of the last step that goes on (sgd, nag)")
     use_pretrained_model: bool | None = theirs(flag(), False, "start from ImageNet weights", modern=None)
@@ -85,6 +87,17 @@ class Settings:
     checkpoint_seconds: float = ours(number(0, 1e9), 60.0, "time between checkpoints")
     checkpoint_steps: int | None = ours(whole(1), None, "a checkpoint every so many steps, besides")
     log_steps: int = ours(whole(1), 20, "steps between two lines of metrics.jsonl")
+    sync_batch_norm: bool = ours(flag(), False, "several processes: statistics of norms over all, not each its own")
+    gradient_accumulation: int = ours(
+        whole(1, 1_000), 1, "parts that a step's pictures are worked off in, one after another, to save memory"
+    )
+    compile: bool | None = ours(flag(auto=True), None, "compile the training step; auto: on cards, where it pays")
+    order: str = ours(
+        choice(ours=("auto", "permutation", "window", "shards+window", "none")),
+        "auto",
+        "how pictures are shuffled; auto: a window where data is read through ranges, else a permutation",
+    )
+    shuffle_buffer: int = ours(whole(1), 10_000, "pictures that a window holds")
     bad_records_limit: float = ours(number(0, 1), 0.05, "share of unreadable pictures beyond which the run stops")
 
     augmentation_type: str | None
@@ -174,7 +187,8 @@ def shared_rules(settings: Settings) -> list[Rule]:
         (optimizer is not None and optimizer not in settings.DECAYED, ("weight_decay",), without),
         (settings.lr_schedule != "step", ("lr_scheduler_step",), f"lr_schedule is {settings.lr_schedule}"),
         (not drops, ("lr_scheduler_factor",), "no lr_scheduler_step is in use"),
-        (True, ("kv_store",), "one machine trains"),
+        (settings.order in ("permutation", "none"), ("shuffle_buffer",), f"order={settings.order} does not use it"),
+        (True, ("kv_store",), "processes add up their gradients in every step"),
     ]
 
 
