@@ -81,7 +81,10 @@ def main() -> None:
         )
         steps = options.pictures // job.plan.batch_size
         plan = replace(
-            make_plan(settings, frozenset(), len(pictures.train), None)[0], steps_per_epoch=steps, ema_decay=None
+            make_plan(settings, frozenset(), len(pictures.train), None)[0],
+            steps_per_epoch=steps,
+            pictures_per_epoch=steps * job.plan.batch_size,
+            ema_decay=None,
         )
         job = replace(job, plan=plan, validation=None, order=replace(job.order, length=options.pictures))
         ready = list(training_batches(job, range(job.plan.total_steps)))

@@ -32,7 +32,7 @@ from foveal.algorithms.detection import detections, rows_of, suppression_of
 from foveal.algorithms.tiling import Watch, detect_in_tiles
 from foveal.artifact import Artifact, check_fit, expect_algorithm, open_artifact
 from foveal.data.given import decode_given
-from foveal.data.views import Preprocessing, View, views
+from foveal.data.views import Preprocessing, View, tile_view, tiles, views
 from foveal.errors import BadPicture, UserError
 from foveal.explain import Explained, Maps, box_maps, label_maps, spread_out
 from foveal.models.detector import Detector, DetectorSpec, build_detector
@@ -419,23 +419,33 @@ class DetectionPredictor(_Asking):
             longest: the longer side of the heat maps in pixels; None: the picture's.
 
         Raises:
-            UserError: as ``predict`` does, for a network without maps, and for a model that sees pictures in tiles.
+            UserError: as ``predict`` does, and for a network without maps.
         """
-        if self.rule.kind == "tiles":
-            raise UserError(
-                f"heat is explained of one view, and this model sees pictures in tiles of {self.rule.tile_size} pixels",
-                "explain",
-                "Explain a model that was trained without tile_size.",
-            )
         answer = self.predict(image, min_score=min_score, classes=classes)[0]
         found, objects = answer.found, answer.objects[:most]
         best = Detections(found.values[:most], found.cls[:most], found.scores[:most], found.size)
-        view, size = self._viewed(image, "picture")
-        maps = box_maps(self.network, view.pixels, best)
+        if self.rule.kind == "tiles":
+            heats = self._heat_of_tiles(image, best, longest)
+        else:
+            view, size = self._viewed(image, "picture")
+            heats = self._spread(box_maps(self.network, view.pixels, best), view, size, longest)
         return [
             Explained(each.label, each.index, each.score, heat, each.box)
-            for each, heat in zip(objects, self._spread(maps, view, size, longest), strict=True)
+            for each, heat in zip(objects, heats, strict=True)
         ]
+
+    def _heat_of_tiles(self, image: Any, found: Detections, longest: int | None) -> Iterator[NDArray[np.float32]]:
+        """Heat of each box, in the tile whose middle is nearest to the box's."""
+        assert self.rule.tile_size is not None
+        decoded, side = decode_given(image, self.rule.channels, "picture"), self.rule.tile_size
+        every = tiles(decoded.shape[0], decoded.shape[1], side, self.rule.tile_overlap)
+        middles = np.array([[left, top] for left, top, *_ in every]) + side / 2
+        for cls, score, box in zip(found.cls, found.scores, found.pixels, strict=True):
+            tile = every[int(np.abs(middles - (box[:2] + box[2:]) / 2).max(axis=1).argmin())]
+            values = ((box - [*tile[:2], *tile[:2]]) / side).astype(np.float32)
+            view = tile_view(self.rule, decoded, tile)
+            maps = box_maps(self.network, view.pixels, Detections(values[None], cls[None], score[None], found.size))
+            yield from self._spread(maps, view, found.size, longest)
 
     def _answer(self, name: str, found: Detections, least: NDArray[np.float64]) -> Detected:
         kept = found.scores >= least[found.cls]

@@ -116,6 +116,16 @@ def test_a_picture_smaller_than_a_tile_has_one_that_reaches_beyond_it() -> None:
     assert tiles(20, 60, 40, 0.5) == [(0, 0, 40, 40), (20, 0, 60, 40)]
 
 
+def test_more_tiles_than_can_be_meant_are_refused_before_they_are_made() -> None:
+    assert len(tiles(13_377, 13_377, 64, 0.2)) == 69_169
+    with pytest.raises(UserError) as error:
+        tiles(10_000, 9_000, 100, 0.97)
+    assert str(error.value) == (
+        "tiles: a picture of 9,000 x 10,000 pixels makes 9,797,368 tiles of 100 that overlap by 0.97, and 100,000 is "
+        "the most\nTrain with a larger tile_size or a smaller tile_overlap."
+    )
+
+
 @given(
     length=st.integers(1, 5000), tile=st.integers(1, 800), overlap=st.floats(0, 1, exclude_max=True, allow_nan=False)
 )

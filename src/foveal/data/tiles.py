@@ -90,10 +90,16 @@ def cut_up(
 
     Returns:
         int64 [m], the number of each tile's picture, and int32 [m, 4], left, top, right, bottom.
+
+    Raises:
+        UserError: as ``views.tiles``.
     """
-    regions = [tiles(*(size or (1, 1))[::-1], tile_size, tile_overlap) for size in sizes]
-    numbers = np.repeat(np.arange(len(sizes)), [len(each) for each in regions])
-    return numbers, np.array([tile for each in regions for tile in each], dtype=np.int32).reshape(-1, 4)
+    regions = [np.zeros((0, 4), np.int32)]
+    for size in sizes:
+        width, height = size or (1, 1)
+        regions.append(np.array(tiles(height, width, tile_size, tile_overlap), dtype=np.int32))
+    numbers = np.repeat(np.arange(len(sizes)), [len(each) for each in regions[1:]])
+    return numbers, np.concatenate(regions)
 
 
 def cut_out(picture: Picture, tile: Box) -> Picture:

@@ -29,6 +29,7 @@ LONGEST = 64
 side of 224, would take gigabytes. The middle is kept, which is what the centre crop shows anyway."""
 
 BEYOND = 127  # grey of what a tile shows beyond its picture
+MOST_TILES = 100_000  # of a picture
 
 
 _OF_TILES = ("tile_size", "tile_overlap")
@@ -158,8 +159,19 @@ def tiles(height: int, width: int, tile_size: int, tile_overlap: float) -> list[
 
     Returns:
         (left, top, right, bottom) in pixels of the upright picture, each ``tile_size`` wide and high.
+
+    Raises:
+        UserError: for more than ``MOST_TILES``.
     """
     across, down = _starts(width, tile_size, tile_overlap), _starts(height, tile_size, tile_overlap)
+    if len(across) * len(down) > MOST_TILES:
+        raise UserError(
+            f"a picture of {width:,} x {height:,} pixels makes {len(across) * len(down):,} tiles of {tile_size} that "
+            f"overlap by {tile_overlap:g}, and {MOST_TILES:,} is the most",
+            "tiles",
+            "Train with a larger tile_size or a smaller tile_overlap.",
+            "tile_overlap",
+        )
     return [(left, top, left + tile_size, top + tile_size) for top in down for left in across]
 
 

@@ -29,6 +29,8 @@ from foveal.records import BadRecord, BoxSource, Dataset, Source
 from foveal.settings import ClassificationSettings
 from foveal.training.events import Listener, Said
 
+MANY = 1_000  # pictures; reading their sizes takes so long that it is said
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -215,6 +217,8 @@ def _tiled(
     """The tiles of the training pictures, whose sizes are read from their headers."""
     assert settings.tile_size is not None and isinstance(checked.boxes, KeptBoxes)
     workers = default_workers() if settings.loader_workers is None else settings.loader_workers
+    if len(rows) >= MANY:
+        tell(Said(f"reading the sizes of {len(rows):,} pictures"))
     sizes = picture_sizes(source, rows, workers)
     numbers, regions = cut_up(sizes, settings.tile_size, settings.tile_overlap)
     counts = np.bincount(numbers)
