@@ -78,10 +78,10 @@ $(VENV)/dev.stamp: $(VENV)/core.stamp
 	@touch $@
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 slow: $(VENV)/dev.stamp
-	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n $(WORKERS) -m 'slow or not slow' $(ARGS)
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'slow or not slow' $(ARGS)
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python tests/fuzz/fuzzing.py $(if $(COUNT),--count $(COUNT)) $(ARGS)

@@ -198,7 +198,9 @@ def found_in(answer: Any) -> NDArray[np.float32]:
     return np.concatenate([found.cls[:, None], found.scores[:, None], found.values], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize(("head", "form"), [("ssd", "onnx"), ("pyramid", "openvino")])
+@pytest.mark.parametrize(
+    ("head", "form"), [("ssd", "onnx"), pytest.param("pyramid", "openvino", marks=pytest.mark.slow)]
+)
 def test_a_detectors_graph_finds_what_predict_finds(
     head: Any, form: Any, detector_of: Callable[..., Path], mixed: list[Path], tmp_path: Path
 ) -> None:

@@ -517,7 +517,7 @@ CASES = [
     Case("description cut short", ASK, model(lambda folder: (folder / "foveal.json").write_text("{"))),
     Case("description of another number of classes", ASK, described(class_names=["disc", "square"])),
     Case("network of an unknown family", ASK, described(network={"family": "forest"})),
-    Case("preprocessing of a later version", ASK, described(preprocessing={"kind": "tiles"})),
+    Case("preprocessing of a later version", ASK, described(preprocessing={"kind": "letterbox"})),
     Case("preprocessing for other channels", ASK, described(preprocessing={"channels": 1})),
     Case("model of another algorithm", ASK, described(algorithm="semantic-segmentation")),
     Case("weights of another shape", ASK, weights(lambda t: t.update({"body.fc.weight": torch.zeros(3, 5)}))),

@@ -137,6 +137,7 @@ def test_a_damaged_note_of_the_search_is_told(shapes_folder: Path, tmp_path: Pat
     assert text.endswith("\nName another folder with --output.")
 
 
+@pytest.mark.slow
 def test_runs_that_all_fail_end_the_tuning_with_the_reason(shapes_folder: Path, tmp_path: Path) -> None:
     text = refused(shapes_folder, tmp_path, ranges=["epochs=2..3"], weights="gone.safetensors", jobs=3, trials=3)
     assert text.splitlines()[0].startswith(f"{tmp_path / 'trials'}")
